@@ -1,0 +1,4 @@
+//! The broker: Kafka protocol, storage, replication, groups and metadata. Knows no Wasm.
+
+pub mod clock;
+pub mod ids;

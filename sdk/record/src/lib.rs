@@ -1,0 +1,1 @@
+//! Kafka record batch v2, pure: no I/O, no unsafe.

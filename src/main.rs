@@ -1,0 +1,3 @@
+//! The one binary: composition and command line.
+
+fn main() {}
