@@ -22,9 +22,7 @@ pub enum TopicNameError {
     Dots,
     #[error("topic name has {0} bytes, more than {TOPIC_NAME_BYTES_MAX}")]
     TooLong(usize),
-    #[error(
-        "topic name has the character {0:?}; allowed are ASCII letters, digits, \".\", \"_\" and \"-\""
-    )]
+    #[error("topic name has the character {0:?}; allowed are ASCII letters, digits, \".\", \"_\" and \"-\"")]
     Character(char),
 }
 

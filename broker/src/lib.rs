@@ -1,4 +1,5 @@
 //! The broker: Kafka protocol, storage, replication, groups and metadata. Knows no Wasm.
 
 pub mod clock;
+pub mod config;
 pub mod ids;
