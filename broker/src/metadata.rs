@@ -1,0 +1,32 @@
+//! The cluster's metadata: brokers, topics, partitions, configurations, producer ids and documents, replicated by
+//! Raft and held in memory on every broker.
+//!
+//! `MetadataImage` is the state, an immutable snapshot that readers take from a `watch` and keep as long as they
+//! like. `Command`s, named like Kafka's records, change it through `apply`, which depends on the image and the
+//! command alone: whoever proposes a command has stamped time, ids and randomness into it. `Metadata` is the handle
+//! that opens the store, proposes and reads.
+//!
+//! ```text
+//! propose -> proposer task (many commands, one log entry) -> openraft -> store thread (redb, one fsync)
+//!                                                                 -> apply -> watch -> readers
+//! ```
+//!
+//! One file, `meta.redb`, holds the vote, the log and the applied state; one OS thread owns it.
+
+mod apply;
+mod command;
+mod delta;
+mod image;
+mod shared_map;
+#[cfg(test)]
+mod tests;
+
+pub use command::{
+    Command, CommandBatch, ConfigResource, DOCUMENT_BYTES_MAX, DOCUMENT_NAME_BYTES_MAX, DOCUMENTS_MAX,
+    PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX, PRODUCER_IDS_PER_BLOCK_MAX, PartitionChange, Rejection,
+    Response,
+};
+pub use delta::TopicsDelta;
+pub use image::{
+    BrokerEpoch, BrokerImage, ClusterId, Document, MetadataImage, PartitionImage, Replicas, TopicImage,
+};
