@@ -10,6 +10,9 @@ mod lz4;
 mod snappy;
 mod zstd;
 
+#[cfg(test)]
+mod tests;
+
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 

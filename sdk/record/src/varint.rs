@@ -26,9 +26,8 @@ pub enum VarintError {
 /// Takes an `i32` off the front of `input`. On error `input` stays where it was.
 #[inline]
 pub fn take_varint(input: &mut &[u8]) -> Result<i32, VarintError> {
-    if let [first @ 0..=0x7f, rest @ ..] = *input {
-        *input = rest;
-        return Ok(unzigzag(u32::from(*first)));
+    if let Some(value) = take_short(input) {
+        return Ok(unzigzag(value));
     }
     // The fifth byte has room for four bits of the 32.
     let value = take_unsigned::<VARINT_BYTES_MAX>(input, 0x0f)?;
@@ -39,6 +38,9 @@ pub fn take_varint(input: &mut &[u8]) -> Result<i32, VarintError> {
 /// Takes an `i64` off the front of `input`. On error `input` stays where it was.
 #[inline]
 pub fn take_varlong(input: &mut &[u8]) -> Result<i64, VarintError> {
+    if let Some(value) = take_short(input) {
+        return Ok(i64::from(unzigzag(value)));
+    }
     // The tenth byte has room for one bit of the 64.
     let value = take_unsigned::<VARLONG_BYTES_MAX>(input, 0x01)?;
     Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
@@ -68,6 +70,23 @@ pub fn varlong_bytes(value: i64) -> usize {
     unsigned_bytes(zigzag_long(value))
 }
 
+/// One byte or two, which is what nearly all numbers of a record take.
+#[inline]
+fn take_short(input: &mut &[u8]) -> Option<u32> {
+    match **input {
+        [first @ 0..=0x7f, ref rest @ ..] => {
+            *input = rest;
+            Some(u32::from(first))
+        }
+        [first, second @ 0..=0x7f, ref rest @ ..] => {
+            *input = rest;
+            Some(u32::from(first & 0x7f) | u32::from(second) << 7)
+        }
+        _ => None,
+    }
+}
+
+#[inline(never)]
 fn take_unsigned<const BYTES_MAX: usize>(input: &mut &[u8], last_byte_max: u8) -> Result<u64, VarintError> {
     let mut value = 0;
     for (at, &byte) in input.iter().take(BYTES_MAX).enumerate() {

@@ -1,6 +1,8 @@
 //! Batches of Apache Kafka's own code and of librdkafka are read, and built again byte for byte. How they were
 //! made, and how Kafka's code reads ours: `golden/README.md`.
 
+#![expect(clippy::unwrap_used, reason = "a test's preparations fail by panicking, like the test")]
+
 use std::path::{Path, PathBuf};
 
 use millstream_record::{

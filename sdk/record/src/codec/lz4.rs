@@ -164,7 +164,7 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], DecompressEr
     Ok(bytes)
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
     let mut hasher = XxHash32::with_seed(0);
     hasher.write(bytes);
     // The hasher's answer is 32 bits wide, in the standard trait's 64.

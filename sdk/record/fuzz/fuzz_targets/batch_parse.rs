@@ -1,0 +1,8 @@
+//! See `bodies::batch_parse`.
+#![no_main]
+
+#[expect(dead_code, reason = "each target runs one of the bodies")]
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| bodies::batch_parse(input));
