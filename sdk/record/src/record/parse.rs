@@ -62,6 +62,7 @@ pub(super) struct BodyFields<'a> {
 }
 
 /// Takes a record off the front of `section`. On error `section` stays where it was.
+#[inline]
 pub(super) fn take_record<'a>(section: &mut &'a [u8]) -> Result<Record<'a>, RecordFault> {
     let mut rest = *section;
     let length = take_varint(&mut rest)?;
@@ -86,6 +87,7 @@ pub(super) fn take_record<'a>(section: &mut &'a [u8]) -> Result<Record<'a>, Reco
 }
 
 /// Walks everything from the key's length to the last header, which must be the end.
+#[inline]
 pub(super) fn parse_body(body: &[u8]) -> Result<BodyFields<'_>, RecordFault> {
     let mut rest = body;
     let key = take_nullable_bytes(&mut rest)?;
