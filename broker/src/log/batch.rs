@@ -1,0 +1,82 @@
+//! What storage must know of a record batch: where its offsets lie, and who produced it.
+
+use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+
+/// The smallest record batch: its header alone.
+pub const BATCH_BYTES_MIN: usize = 61;
+
+/// A batch's facts, taken from its validated header by whoever appends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchMeta {
+    pub base_offset: Offset,
+    /// Inclusive.
+    pub last_offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+    pub max_timestamp: i64,
+    /// The whole batch, header included.
+    pub length: u32,
+    /// Absent for a producer that isn't idempotent.
+    pub producer: Option<ProducerBatch>,
+    pub is_transactional: bool,
+    /// A transaction marker: it carries a producer, but no sequence.
+    pub is_control: bool,
+}
+
+impl BatchMeta {
+    /// The offset after the batch.
+    pub fn end_offset(&self) -> Offset {
+        self.last_offset.plus(1)
+    }
+}
+
+/// An idempotent producer's stamp on a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerBatch {
+    pub id: ProducerId,
+    pub epoch: ProducerEpoch,
+    /// Sequence of the first record; -1 in a control batch.
+    pub base_sequence: i32,
+}
+
+impl ProducerBatch {
+    /// Sequence of the last record, of a batch whose last offset is `last_offset_delta` after its
+    /// first. Sequences start again at 0 after `i32::MAX`.
+    pub fn last_sequence(&self, last_offset_delta: i32) -> i32 {
+        if self.base_sequence > i32::MAX - last_offset_delta {
+            last_offset_delta - (i32::MAX - self.base_sequence) - 1
+        } else {
+            self.base_sequence + last_offset_delta
+        }
+    }
+}
+
+/// A batch's place in its segment. `position` counts the bytes of the segment's batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IndexEntry {
+    pub(crate) base_offset: i64,
+    /// Inclusive.
+    pub(crate) last_offset: i64,
+    pub(crate) position: u64,
+    pub(crate) length: u32,
+    pub(crate) max_timestamp: i64,
+}
+
+impl IndexEntry {
+    pub(crate) fn new(batch: &BatchMeta, position: u64) -> Self {
+        Self {
+            base_offset: batch.base_offset.0,
+            last_offset: batch.last_offset.0,
+            position,
+            length: batch.length,
+            max_timestamp: batch.max_timestamp,
+        }
+    }
+
+    pub(crate) fn end_offset(&self) -> i64 {
+        self.last_offset + 1
+    }
+
+    pub(crate) fn end_position(&self) -> u64 {
+        self.position + u64::from(self.length)
+    }
+}

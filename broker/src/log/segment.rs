@@ -1,0 +1,195 @@
+//! One segment file: the database behind it, and reading from it.
+
+mod reader;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase};
+
+pub(crate) use reader::{BlockPiece, SegmentReader};
+
+use super::disk::{Access, AnyBackend, Disk};
+use super::error::StorageError;
+
+/// redb's cache of the segment that is written: what it re-reads of it are the right edges of two
+/// B-trees; the data are in the tail cache.
+const WRITE_CACHE_BYTES: usize = 8 << 20;
+/// redb's cache of a sealed segment: branch pages, and leaves of the index.
+const READ_CACHE_BYTES: usize = 1 << 20;
+
+/// Tells segments apart in caches; grows with each segment opened in this process, and a rewritten
+/// segment has another one than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SegmentId(pub(crate) u64);
+
+/// A segment of a log dir.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) number: u32,
+    pub(crate) id: SegmentId,
+    pub(crate) path: PathBuf,
+    file: RwLock<SegmentFile>,
+}
+
+/// Readers hold it shared while they read, so that whoever replaces it knows that none is inside.
+enum SegmentFile {
+    Writable(Database),
+    Sealed(ReadOnlyDatabase),
+    /// Sealed, and opened when it is read.
+    Shut,
+    #[expect(dead_code, reason = "reclaiming segments retires them")]
+    /// Rewritten or removed: whoever still has this segment looks again in its log.
+    Retired,
+}
+
+impl std::fmt::Debug for SegmentFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Writable(_) => "Writable",
+            Self::Sealed(_) => "Sealed",
+            Self::Shut => "Shut",
+            Self::Retired => "Retired",
+        })
+    }
+}
+
+impl Segment {
+    pub(crate) fn writable(number: u32, id: SegmentId, path: PathBuf, database: Database) -> Self {
+        Self { number, id, path, file: RwLock::new(SegmentFile::Writable(database)) }
+    }
+
+    pub(crate) fn sealed(number: u32, id: SegmentId, path: PathBuf) -> Self {
+        Self { number, id, path, file: RwLock::new(SegmentFile::Shut) }
+    }
+
+    /// Lets `write` work on the database of the segment, which must be the writable one.
+    pub(crate) fn write<T>(
+        &self,
+        write: impl FnOnce(&Database) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        match &*self.shared() {
+            SegmentFile::Writable(database) => no_panic(&self.path, || write(database)),
+            other => panic!("segment {} is written while {other:?}", self.number),
+        }
+    }
+
+    /// Lets `read` read from one snapshot of the segment; `None` once the segment is retired. A
+    /// sealed one is opened on the way, which `opened` is told of.
+    pub(crate) fn read<T>(
+        &self,
+        disk: &dyn Disk,
+        read: impl FnOnce(&SegmentReader<'_>) -> Result<T, StorageError>,
+    ) -> Result<Option<(T, WasOpened)>, StorageError> {
+        let mut was_opened = WasOpened(false);
+        loop {
+            let file = self.shared();
+            let transaction = match &*file {
+                SegmentFile::Writable(database) => database.begin_read(),
+                SegmentFile::Sealed(database) => database.begin_read(),
+                SegmentFile::Retired => return Ok(None),
+                SegmentFile::Shut => {
+                    drop(file);
+                    self.open_shut(disk)?;
+                    was_opened = WasOpened(true);
+                    continue;
+                }
+            };
+            let transaction = transaction.map_err(StorageError::segment(&self.path))?;
+            let reader = SegmentReader::new(&self.path, transaction);
+            return no_panic(&self.path, || read(&reader)).map(|value| Some((value, was_opened)));
+        }
+    }
+
+    /// Closes a sealed segment's file; the next reader opens it again. A segment that is being read
+    /// stays open, and answers false.
+    pub(crate) fn shut(&self) -> bool {
+        match self.file.try_write() {
+            Ok(mut file) => {
+                if matches!(*file, SegmentFile::Sealed(_)) {
+                    *file = SegmentFile::Shut;
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Ends writing: closes the database, so that opening it needs no repair.
+    pub(crate) fn close_writable(&self) -> Result<(), StorageError> {
+        let mut file = self.exclusive();
+        match std::mem::replace(&mut *file, SegmentFile::Shut) {
+            SegmentFile::Writable(database) => {
+                no_panic(&self.path, || database.close().map_err(StorageError::segment(&self.path)))
+            }
+            other => {
+                *file = other;
+                Ok(())
+            }
+        }
+    }
+
+    fn open_shut(&self, disk: &dyn Disk) -> Result<(), StorageError> {
+        let mut file = self.exclusive();
+        if matches!(*file, SegmentFile::Shut) {
+            *file = SegmentFile::Sealed(open_read_only(disk, &self.path)?);
+        }
+        Ok(())
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, SegmentFile> {
+        // A panic of redb's while reading is caught and reported; the lock protects no invariant
+        // that it could have broken.
+        self.file.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exclusive(&self) -> RwLockWriteGuard<'_, SegmentFile> {
+        self.file.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a read had to open the segment's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WasOpened(pub(crate) bool);
+
+/// Opens a file for writing, repairing it after a crash; creates it if `access` says so.
+pub(crate) fn open_writable(disk: &dyn Disk, path: &Path, access: Access) -> Result<Database, StorageError> {
+    let backend = disk.open(path, access).map_err(StorageError::io("open", path))?;
+    open_backend(path, backend)
+}
+
+/// Opens a database on any backend, repairing it after a crash.
+pub(crate) fn open_backend(
+    path: &Path,
+    backend: Box<dyn redb::StorageBackend>,
+) -> Result<Database, StorageError> {
+    no_panic(path, || {
+        let mut builder = Builder::new();
+        builder.set_cache_size(WRITE_CACHE_BYTES);
+        builder.create_with_backend(AnyBackend(backend)).map_err(StorageError::segment(path))
+    })
+}
+
+/// Opens a file that was closed cleanly.
+pub(crate) fn open_read_only(disk: &dyn Disk, path: &Path) -> Result<ReadOnlyDatabase, StorageError> {
+    let backend = disk.open(path, Access::Read).map_err(StorageError::io("open", path))?;
+    no_panic(path, || {
+        let mut builder = Builder::new();
+        builder.set_cache_size(READ_CACHE_BYTES);
+        builder.open_read_only_with_backend(AnyBackend(backend)).map_err(StorageError::segment(path))
+    })
+}
+
+/// Runs what touches redb's pages. redb asserts inside, and a file that was damaged from outside
+/// can trip it: that is the disk's failure, not ours, and must not take the process down.
+fn no_panic<T>(path: &Path, run: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|message| (*message).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(StorageError::Damaged { path: path.to_owned(), message })
+    })
+}

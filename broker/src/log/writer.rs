@@ -1,0 +1,173 @@
+//! The writer thread of a log dir: it alone writes, and owns the order of everything on disk.
+//!
+//! What queues while it syncs one commit is the next commit; there is no linger.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+
+use super::LogNumber;
+use super::commit::{COMMIT_ENTRIES_MAX, Commit};
+use super::dir::DirShared;
+use super::error::StorageError;
+use super::metrics::CommitStats;
+use super::partition::Log;
+use super::queue::Command;
+use super::roll::{create_segment, write_seal};
+use super::schema::SealRow;
+use super::segment::Segment;
+
+/// The segment that is written.
+pub(crate) struct Active {
+    pub(crate) segment: Arc<Segment>,
+    /// Where the next batch goes.
+    pub(crate) position: u64,
+    /// Batches in it: what its index in memory is bounded by.
+    pub(crate) entries: usize,
+    pub(crate) next_commit: u64,
+}
+
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<DirShared>,
+    pub(crate) active: Active,
+    /// The logs whose creation is on disk: what a checkpoint holds.
+    pub(crate) logs: BTreeMap<LogNumber, Arc<Log>>,
+    pub(crate) sealing: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Until the log dir is closed, or fails.
+    pub(crate) fn run(mut self) {
+        let bytes_max = self.shared.config.commit_bytes_max;
+        while let Some(commands) = self.shared.queue.take(bytes_max, COMMIT_ENTRIES_MAX) {
+            let (barriers, commands) = take_barriers(commands);
+            match self.commit(commands).and_then(|()| self.roll_if_full()) {
+                Ok(()) => answer(barriers, &Ok(())),
+                Err(error) => {
+                    let error = self.shared.fence(error);
+                    answer(barriers, &Err(error));
+                    break;
+                }
+            }
+        }
+        self.join_seal();
+        if !self.shared.is_fenced()
+            && let Err(error) = self.active.segment.close_writable()
+        {
+            self.shared.fence(error);
+        }
+    }
+
+    fn commit(&mut self, commands: Vec<Command>) -> Result<(), StorageError> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let started = self.shared.clock.monotonic();
+        let position = self.active.position;
+        let segment = self.active.segment.clone();
+        let commit = Commit::build(commands, position);
+        let number = self.active.next_commit;
+        segment.write(|database| commit.write(database, &segment, number, position))?;
+
+        self.active.next_commit += 1;
+        self.active.position += commit.bytes;
+        self.active.entries += commit.batches;
+        let stats = CommitStats {
+            batches: commit.batches,
+            bytes: commit.bytes,
+            logs: commit.logs.len(),
+            duration: self.shared.clock.monotonic() - started,
+        };
+        self.publish(commit, &segment, position);
+        self.shared.metrics.committed(&stats);
+        Ok(())
+    }
+
+    /// Shows a synced commit to readers, then to the listeners.
+    fn publish(&mut self, commit: Commit, segment: &Arc<Segment>, position: u64) {
+        self.shared.tail_cache.push(segment.id, position, commit.chunks);
+        for log in commit.created {
+            self.logs.insert(log.number(), log);
+        }
+        for log in &commit.deleted {
+            self.logs.remove(&log.number());
+        }
+        for touched in &commit.logs {
+            touched.log.apply(segment, &touched.changes);
+        }
+        self.shared.unless_fenced(|| {
+            for touched in &commit.logs {
+                touched.log.notify_flushed();
+            }
+        });
+        for log in commit.deleted {
+            log.inner_mut().spans.clear();
+        }
+    }
+
+    fn roll_if_full(&mut self) -> Result<(), StorageError> {
+        let config = &self.shared.config;
+        let (bytes, entries) = (self.active.position, self.active.entries);
+        if bytes < config.segment_bytes && entries < config.segment_entries_max {
+            return Ok(());
+        }
+        // One seal at a time bounds the indexes in memory. A disk too slow for it is rather given
+        // twice the segment than made to wait.
+        let is_pending = self.sealing.as_ref().is_some_and(|seal| !seal.is_finished());
+        if is_pending && bytes < 2 * config.segment_bytes && entries < 2 * config.segment_entries_max {
+            return Ok(());
+        }
+        self.join_seal();
+        self.roll()
+    }
+
+    fn roll(&mut self) -> Result<(), StorageError> {
+        let old = self.active.segment.clone();
+        let next = create_segment(&self.shared, old.number + 1, self.active.next_commit, &self.logs)?;
+        let seal = SealRow { end_commit: self.active.next_commit, end_position: self.active.position };
+        self.active.segment = next;
+        self.active.position = 0;
+        self.active.entries = 0;
+
+        let shared = self.shared.clone();
+        let logs: Vec<Arc<Log>> = self.logs.values().cloned().collect();
+        let thread = std::thread::Builder::new().name("log-seal".to_owned()).spawn(move || {
+            let started = shared.clock.monotonic();
+            match write_seal(&old, &logs, &seal) {
+                Ok(()) => shared.metrics.sealed(shared.clock.monotonic() - started),
+                Err(error) => drop(shared.fence(error)),
+            }
+        });
+        let thread = thread.map_err(StorageError::io("start a thread for", &self.shared.path))?;
+        self.sealing = Some(thread);
+        Ok(())
+    }
+
+    fn join_seal(&mut self) {
+        if let Some(seal) = self.sealing.take() {
+            seal.join().expect("sealing panics only on a broken invariant");
+        }
+    }
+}
+
+type Answer = SyncSender<Result<(), Arc<StorageError>>>;
+
+fn take_barriers(commands: Vec<Command>) -> (Vec<Answer>, Vec<Command>) {
+    let mut barriers = Vec::new();
+    let mut rest = Vec::with_capacity(commands.len());
+    for command in commands {
+        match command {
+            Command::Barrier(answer) => barriers.push(answer),
+            command => rest.push(command),
+        }
+    }
+    (barriers, rest)
+}
+
+fn answer(barriers: Vec<Answer>, result: &Result<(), Arc<StorageError>>) {
+    for barrier in barriers {
+        // Whoever asked may have gone.
+        let _ = barrier.send(result.clone());
+    }
+}
