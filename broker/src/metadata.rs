@@ -16,17 +16,35 @@
 mod apply;
 mod command;
 mod delta;
+mod handle;
 mod image;
+mod log_store;
+mod network;
+mod placement;
+mod producer_ids;
+mod proposer;
+mod raft;
+mod rows;
+mod schema;
 mod shared_map;
+mod snapshot;
+mod state_machine;
+mod store;
 #[cfg(test)]
 mod tests;
 
 pub use command::{
-    Command, CommandBatch, ConfigResource, DOCUMENT_BYTES_MAX, DOCUMENT_NAME_BYTES_MAX, DOCUMENTS_MAX,
-    PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX, PRODUCER_IDS_PER_BLOCK_MAX, PartitionChange, Rejection,
-    Response,
+    CONFIG_VALUE_BYTES_MAX, CONFIGS_MAX, Command, CommandBatch, ConfigResource, DOCUMENT_BYTES_MAX,
+    DOCUMENT_NAME_BYTES_MAX, DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX,
+    PRODUCER_IDS_PER_BLOCK_MAX, PartitionChange, Rejection, Response,
 };
 pub use delta::TopicsDelta;
+pub use handle::{ImageWatch, Metadata, MetadataConfig, ProposeError};
 pub use image::{
     BrokerEpoch, BrokerImage, ClusterId, Document, MetadataImage, PartitionImage, Replicas, TopicImage,
 };
+pub use network::{NoPeer, NoPeers};
+pub use placement::{PlacementError, place};
+pub use raft::{BatchResponse, TypeConfig};
+pub use snapshot::SnapshotData;
+pub use store::OpenError;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::{
-    Command, ConfigResource, DOCUMENT_BYTES_MAX, DOCUMENT_NAME_BYTES_MAX, DOCUMENTS_MAX, PARTITIONS_MAX,
-    PARTITIONS_PER_COMMAND_MAX, PRODUCER_IDS_PER_BLOCK_MAX, PartitionChange, Rejection, Response,
+    CONFIG_VALUE_BYTES_MAX, CONFIGS_MAX, Command, ConfigResource, DOCUMENT_BYTES_MAX,
+    DOCUMENT_NAME_BYTES_MAX, DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX,
+    PRODUCER_IDS_PER_BLOCK_MAX, PartitionChange, Rejection, Response,
 };
 use super::delta::{MetadataDelta, RowKey};
 use super::image::{BrokerEpoch, BrokerImage, Document, MetadataImage, PartitionImage, Replicas, TopicImage};
@@ -83,6 +84,7 @@ impl MetadataImage {
             return Err(Rejection::TopicIdExists(topic_id));
         }
         let partitions = self.new_partitions(replicas)?;
+        fits(configs)?;
         let topic = TopicImage {
             id: topic_id,
             name: name.clone(),
@@ -232,7 +234,7 @@ impl MetadataImage {
         match resource {
             ConfigResource::Topic(topic_id) => {
                 let mut topic = self.existing(*topic_id)?.as_ref().clone();
-                merge(Arc::make_mut(&mut topic.configs), changes);
+                topic.configs = Arc::new(merged(&topic.configs, changes)?);
                 self.topics.insert(*topic_id, Arc::new(topic));
                 delta.rows.insert(RowKey::Topic(*topic_id));
             }
@@ -240,11 +242,13 @@ impl MetadataImage {
                 if let Some(id) = broker.filter(|id| !self.brokers.contains_key(id)) {
                     return Err(Rejection::UnknownBroker(id));
                 }
+                let old = self.broker_configs.get(broker);
+                let configs = merged(old.unwrap_or(&BTreeMap::new()), changes)?;
                 let all = Arc::make_mut(&mut self.broker_configs);
-                let configs = all.entry(*broker).or_default();
-                merge(configs, changes);
                 if configs.is_empty() {
                     all.remove(broker);
+                } else {
+                    all.insert(*broker, configs);
                 }
                 delta.rows.insert(RowKey::BrokerConfig(*broker));
             }
@@ -291,8 +295,9 @@ impl MetadataImage {
         if let Some(expected) = expected.filter(|expected| *expected != found) {
             return Err(Rejection::DocumentVersion { expected, found });
         }
-        let count: usize = self.documents.values().map(BTreeMap::len).sum();
-        if found == 0 && count >= DOCUMENTS_MAX {
+        let documents = || self.documents.values().flat_map(BTreeMap::values);
+        let total: usize = documents().map(|document| document.bytes.len()).sum();
+        if (found == 0 && documents().count() >= DOCUMENTS_MAX) || total + bytes.len() > DOCUMENTS_BYTES_MAX {
             return Err(Rejection::TooManyDocuments);
         }
         self.next_document_version += 1;
@@ -335,11 +340,27 @@ impl MetadataImage {
     }
 }
 
-fn merge(configs: &mut BTreeMap<String, String>, changes: &BTreeMap<String, Option<String>>) {
+fn merged(
+    configs: &BTreeMap<String, String>,
+    changes: &BTreeMap<String, Option<String>>,
+) -> Result<BTreeMap<String, String>, Rejection> {
+    let mut configs = configs.clone();
     for (key, value) in changes {
         match value {
             Some(value) => configs.insert(key.clone(), value.clone()),
             None => configs.remove(key),
         };
+    }
+    fits(&configs)?;
+    Ok(configs)
+}
+
+/// Values come from clients, and every broker holds them in memory.
+fn fits(configs: &BTreeMap<String, String>) -> Result<(), Rejection> {
+    let short = |(key, value): (&String, &String)| key.len().max(value.len()) <= CONFIG_VALUE_BYTES_MAX;
+    if configs.len() <= CONFIGS_MAX && configs.iter().all(short) {
+        Ok(())
+    } else {
+        Err(Rejection::ConfigsTooLarge)
     }
 }

@@ -13,10 +13,15 @@ pub const PARTITIONS_PER_COMMAND_MAX: usize = 10_000;
 /// Partitions of the cluster: an image of so many takes some 50 MB.
 pub const PARTITIONS_MAX: usize = 200_000;
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of all documents: they are held in memory on every broker.
+pub const DOCUMENTS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Documents of all kinds.
 pub const DOCUMENTS_MAX: usize = 10_000;
 /// Longest kind or name of a document.
 pub const DOCUMENT_NAME_BYTES_MAX: usize = 249;
+/// Keys that a topic or a broker may set, and the longest value.
+pub const CONFIGS_MAX: usize = 128;
+pub const CONFIG_VALUE_BYTES_MAX: usize = 8 * 1024;
 pub const PRODUCER_IDS_PER_BLOCK_MAX: i32 = 100_000;
 
 /// One change. The proposer stamps ids and time into it, so that applying it is the same everywhere.
@@ -165,6 +170,8 @@ pub enum Rejection {
     InvalidDocumentName,
     #[error("a document of {bytes} bytes is larger than {DOCUMENT_BYTES_MAX}")]
     DocumentTooLarge { bytes: u64 },
-    #[error("there are {DOCUMENTS_MAX} documents already")]
+    #[error("there are {DOCUMENTS_MAX} documents or {DOCUMENTS_BYTES_MAX} bytes of them already")]
     TooManyDocuments,
+    #[error("more than {CONFIGS_MAX} configurations, or one longer than {CONFIG_VALUE_BYTES_MAX} bytes")]
+    ConfigsTooLarge,
 }

@@ -1,5 +1,9 @@
 //! Commands in, image out.
 
+mod disk;
+mod storage;
+mod whole;
+
 use std::collections::BTreeMap;
 
 use uuid::Uuid;

@@ -1,0 +1,418 @@
+//! `Metadata`: opens the store, runs Raft, proposes commands, shows the image.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use openraft::network::RaftNetworkFactory;
+use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
+use redb::Database;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::command::{Command, ConfigResource, Rejection, Response};
+use super::image::{BrokerEpoch, ClusterId, MetadataImage};
+use super::log_store::LogStore;
+use super::placement::{PlacementError, place};
+use super::producer_ids::ProducerIds;
+use super::proposer::{self, COMMAND_BYTES_MAX, Proposal, QUEUE_COMMANDS_MAX, WriteError};
+use super::raft::{Identity, Raft, TypeConfig};
+use super::state_machine::{Published, StateMachine};
+use super::store::{Closed, FILE_NAME, OpenError, Store, damaged, open_file};
+use crate::clock::SharedClock;
+use crate::codec;
+use crate::config::{ConfigError, TopicConfigs, validate_topic_config};
+use crate::ids::{BrokerId, ProducerId, TopicId, TopicName};
+
+/// Log entries after which a snapshot is taken. Taking one is free; it lets the log be cut.
+const SNAPSHOT_ENTRIES: u64 = 1000;
+/// Entries behind a snapshot that stay for followers that lag.
+const LOG_ENTRIES_KEPT: u64 = 200;
+const PURGE_ENTRIES: u64 = 100;
+
+const HEARTBEAT_MS: u64 = 500;
+const ELECTION_TIMEOUT_MS: (u64, u64) = (2000, 4000);
+
+#[derive(Debug, Clone)]
+pub struct MetadataConfig {
+    /// Where `meta.redb` lies.
+    pub dir: PathBuf,
+    pub node_id: BrokerId,
+    /// Where other brokers reach this one.
+    pub address: String,
+    /// What the cluster must be called, or will be; a new cluster gets a random id where this is `None`.
+    pub cluster_id: Option<ClusterId>,
+}
+
+/// Why a command did not take effect. After `Stopped` it is unknown whether it did.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    #[error(transparent)]
+    InvalidConfig(#[from] ConfigError),
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    #[error("the command has {0} bytes, more than {COMMAND_BYTES_MAX}")]
+    TooLarge(usize),
+    #[error("another broker is the controller")]
+    NotController { leader: Option<BrokerId> },
+    #[error("this broker is not registered")]
+    NotRegistered,
+    #[error("the metadata has stopped: {0}")]
+    Stopped(String),
+}
+
+/// A handle to the cluster's metadata; copies are cheap.
+#[derive(Clone)]
+pub struct Metadata {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raft: Raft,
+    node_id: BrokerId,
+    clock: SharedClock,
+    proposals: mpsc::Sender<Proposal>,
+    published: watch::Receiver<Published>,
+    producer_ids: ProducerIds,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    closed: tokio::sync::Mutex<Option<Closed>>,
+}
+
+impl Metadata {
+    /// Opens or creates `meta.redb` and returns when this node, if it is the only voter, leads and has applied its
+    /// whole log. A new cluster consists of this node.
+    pub async fn open(
+        config: MetadataConfig,
+        clock: SharedClock,
+        network: impl RaftNetworkFactory<TypeConfig>,
+    ) -> Result<Self, OpenError> {
+        let (dir, identity) = (config.dir.clone(), Identity { node_id: config.node_id });
+        Self::open_with(config, clock, network, move || open_file(&dir, identity)).await
+    }
+
+    /// As `open`, with a database from elsewhere: a simulated disk.
+    pub(super) async fn open_with(
+        config: MetadataConfig,
+        clock: SharedClock,
+        network: impl RaftNetworkFactory<TypeConfig>,
+        database: impl FnOnce() -> Result<Database, OpenError> + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let identity = Identity { node_id: config.node_id };
+        let path = config.dir.join(FILE_NAME);
+        let (store, closed) = Store::open(&path, identity, database).await?;
+        let loaded = StateMachine::load(store.clone()).await;
+        let (machine, published) = loaded.map_err(|error| damaged(&path, &error))?;
+        let node_id = u64::try_from(config.node_id.0).expect("node.id is not negative");
+        let log = LogStore::new(store);
+        let raft = Raft::new(node_id, raft_config(), network, log, machine).await.map_err(raft_error)?;
+        if let Err(error) = lead_alone(&raft, node_id, &config.address).await {
+            if let Err(error) = raft.shutdown().await {
+                tracing::error!(%error, "raft did not stop cleanly");
+            }
+            return Err(error);
+        }
+
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (proposals, queue) = mpsc::channel(QUEUE_COMMANDS_MAX);
+        tasks.spawn(proposer::run(raft.clone(), queue, stop.clone()));
+        let producer_ids = ProducerIds::default();
+        let (node_id, closed) = (config.node_id, tokio::sync::Mutex::new(Some(closed)));
+        let inner = Inner { raft, node_id, clock, proposals, published, producer_ids, tasks, stop, closed };
+        let metadata = Self { inner: Arc::new(inner) };
+        if let Err(error) = metadata.name_cluster(&config).await {
+            metadata.shutdown().await;
+            return Err(error);
+        }
+        Ok(metadata)
+    }
+
+    async fn name_cluster(&self, config: &MetadataConfig) -> Result<(), OpenError> {
+        if self.image().cluster_id.is_none() {
+            let cluster_id = config.cluster_id.unwrap_or_else(|| ClusterId(self.inner.clock.random_uuid()));
+            self.propose(Command::CreateCluster { cluster_id }).await.map_err(raft_error)?;
+        }
+        let found = self.image().cluster_id();
+        match config.cluster_id.filter(|expected| *expected != found) {
+            Some(expected) => Err(OpenError::WrongCluster {
+                path: config.dir.display().to_string(),
+                expected: expected.to_string(),
+                found: found.to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    pub fn node_id(&self) -> BrokerId {
+        self.inner.node_id
+    }
+
+    /// The metadata as this broker knows it.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        self.inner.published.borrow().image.clone()
+    }
+
+    /// Tells of every new image; intermediate ones may be skipped.
+    pub fn watch(&self) -> ImageWatch {
+        ImageWatch { published: self.inner.published.clone() }
+    }
+
+    /// Makes a change. When it returns, `image` shows it.
+    pub async fn propose(&self, command: Command) -> Result<Response, ProposeError> {
+        validate(&command)?;
+        let too_large = |_| ProposeError::TooLarge(codec::VALUE_BYTES_MAX);
+        let bytes = codec::encode(&command).map_err(too_large)?.len();
+        if bytes > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLarge(bytes));
+        }
+        let stopped = |what: &str| ProposeError::Stopped(what.to_owned());
+        let (answer, answered) = oneshot::channel();
+        let proposal = Proposal { command, bytes, answer };
+        self.inner.proposals.send(proposal).await.map_err(|_| stopped("it is shutting down"))?;
+        let outcome = answered.await.map_err(|_| stopped("it is shutting down"))?;
+        let (index, response) = outcome?;
+        // On the leader that is so already; elsewhere the entry may still be on its way.
+        let mut published = self.inner.published.clone();
+        let seen = published.wait_for(|published| published.applied_index >= Some(index)).await;
+        seen.map_err(|_| stopped("the state machine is gone"))?;
+        Ok(response?)
+    }
+
+    /// Announces this broker: where clients reach it. Each start of a broker gets an epoch of its own.
+    pub async fn register_broker(
+        &self,
+        host: String,
+        port: u16,
+        rack: Option<String>,
+    ) -> Result<BrokerEpoch, ProposeError> {
+        let broker_id = self.inner.node_id;
+        let command = Command::RegisterBroker { broker_id, host, port, rack };
+        let Response::BrokerRegistered { epoch } = self.propose(command).await? else {
+            unreachable!("apply answers a registration with an epoch");
+        };
+        self.inner.producer_ids.registered(epoch);
+        Ok(epoch)
+    }
+
+    /// The command that creates a topic, its replicas placed and its id chosen; nothing is changed. Try it with
+    /// `image().after(..)`.
+    pub fn create_topic_command(
+        &self,
+        name: TopicName,
+        partitions: i32,
+        replication_factor: i16,
+        configs: TopicConfigs,
+    ) -> Result<Command, ProposeError> {
+        let id = self.inner.clock.random_uuid();
+        // Topics start at different brokers, so that partition 0 of all of them is not on one.
+        let replicas = place(&self.image(), partitions, replication_factor, id.as_u128() as u32 as usize)?;
+        let command = Command::CreateTopic { name, topic_id: TopicId(id), replicas, configs };
+        validate(&command)?;
+        Ok(command)
+    }
+
+    pub async fn create_topic(
+        &self,
+        name: TopicName,
+        partitions: i32,
+        replication_factor: i16,
+        configs: TopicConfigs,
+    ) -> Result<TopicId, ProposeError> {
+        let command = self.create_topic_command(name, partitions, replication_factor, configs)?;
+        let Command::CreateTopic { topic_id, .. } = command else {
+            unreachable!("create_topic_command makes nothing else");
+        };
+        self.propose(command).await.map(|_| topic_id)
+    }
+
+    pub async fn delete_topic(&self, topic_id: TopicId) -> Result<(), ProposeError> {
+        self.propose(Command::DeleteTopic { topic_id }).await.map(drop)
+    }
+
+    /// Sets (`Some`) or resets (`None`) configurations of a topic.
+    pub async fn change_topic_configs(
+        &self,
+        topic_id: TopicId,
+        changes: BTreeMap<String, Option<String>>,
+    ) -> Result<(), ProposeError> {
+        let resource = ConfigResource::Topic(topic_id);
+        self.propose(Command::ConfigChange { resource, changes }).await.map(drop)
+    }
+
+    /// A producer id that was never given out before, by any broker of the cluster.
+    pub async fn next_producer_id(&self) -> Result<ProducerId, ProposeError> {
+        self.inner.producer_ids.next(self).await
+    }
+
+    /// Keeps bytes for somebody. `expected_version` guards against writers in between; `Some(0)` means that there
+    /// must be no such document yet.
+    pub async fn put_document(
+        &self,
+        kind: &str,
+        name: &str,
+        bytes: Vec<u8>,
+        expected_version: Option<u64>,
+    ) -> Result<u64, ProposeError> {
+        let (kind, name) = (kind.to_owned(), name.to_owned());
+        let command = Command::PutDocument { kind, name, bytes, expected_version };
+        match self.propose(command).await? {
+            Response::DocumentPut { version } => Ok(version),
+            other => unreachable!("apply answers a document with its version, not {other:?}"),
+        }
+    }
+
+    pub async fn delete_document(
+        &self,
+        kind: &str,
+        name: &str,
+        expected_version: Option<u64>,
+    ) -> Result<(), ProposeError> {
+        let (kind, name) = (kind.to_owned(), name.to_owned());
+        self.propose(Command::DeleteDocument { kind, name, expected_version }).await.map(drop)
+    }
+
+    /// Waits until Raft has stopped because its storage failed, and says why; a node can't go on without it.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            let state = metrics.borrow_and_update().running_state.clone();
+            match state {
+                Err(error) => return error.to_string(),
+                Ok(()) if metrics.changed().await.is_err() => return "raft is gone".to_owned(),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Stops proposing and Raft, and returns when the file is closed. Commands under way may or may not take effect.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::error!(%error, "raft did not stop cleanly");
+        }
+        if let Some(closed) = self.inner.closed.lock().await.take() {
+            match closed.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the metadata file did not close cleanly"),
+                Err(_) => tracing::error!("the thread of the metadata file is gone"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Metadata {
+    pub(super) fn last_log_index(&self) -> u64 {
+        self.inner.raft.metrics().borrow().last_log_index.unwrap_or_default()
+    }
+
+    pub(super) async fn wait_for_purge(&self, index: u64) {
+        let purged = |id: Option<openraft::LogId<u64>>| id.is_some_and(|id| id.index >= index);
+        let mut metrics = self.inner.raft.metrics();
+        metrics.wait_for(|now| purged(now.purged)).await.expect("raft runs");
+    }
+}
+
+impl From<WriteError> for ProposeError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NotController { leader } => {
+                let leader = leader.and_then(|id| i32::try_from(id).ok()).map(BrokerId);
+                Self::NotController { leader }
+            }
+            WriteError::Stopped(why) => Self::Stopped(why),
+        }
+    }
+}
+
+/// Sees images as they come.
+#[derive(Debug, Clone)]
+pub struct ImageWatch {
+    published: watch::Receiver<Published>,
+}
+
+impl ImageWatch {
+    /// The newest image.
+    pub fn image(&mut self) -> Arc<MetadataImage> {
+        self.published.borrow_and_update().image.clone()
+    }
+
+    /// Waits for an image that `image` has not returned yet; `None` after shutdown.
+    pub async fn changed(&mut self) -> Option<Arc<MetadataImage>> {
+        self.published.changed().await.ok()?;
+        Some(self.image())
+    }
+}
+
+/// What depends on this version's tables and so can't be left to `apply`.
+fn validate(command: &Command) -> Result<(), ConfigError> {
+    match command {
+        Command::CreateTopic { configs, .. } => {
+            configs.iter().try_for_each(|(key, value)| validate_topic_config(key, value))
+        }
+        Command::ConfigChange { resource: ConfigResource::Topic(_), changes } => {
+            let set = |(key, value): (&String, &Option<String>)| match value {
+                Some(value) => validate_topic_config(key, value),
+                // A key that another version set can be reset.
+                None => Ok(()),
+            };
+            changes.iter().try_for_each(set)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn raft_config() -> Arc<Config> {
+    let config = Config {
+        cluster_name: "millstream".to_owned(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_TIMEOUT_MS.0,
+        election_timeout_max: ELECTION_TIMEOUT_MS.1,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_ENTRIES),
+        max_in_snapshot_log_to_keep: LOG_ENTRIES_KEPT,
+        purge_batch_size: PURGE_ENTRIES,
+        ..Config::default()
+    };
+    Arc::new(config.validate().expect("the constants fit together"))
+}
+
+/// Makes a cluster of this node, if there is none, and lets the only voter lead at once: nobody could object.
+async fn lead_alone(raft: &Raft, node_id: u64, address: &str) -> Result<(), OpenError> {
+    if !raft.is_initialized().await.map_err(raft_error)? {
+        let node = BasicNode::new(address);
+        raft.initialize(BTreeMap::from([(node_id, node)])).await.map_err(raft_error)?;
+    }
+    let mut metrics = raft.metrics();
+    let (alone, leads) = {
+        let now = metrics.borrow_and_update();
+        let alone = now.membership_config.membership().voter_ids().eq([node_id]);
+        (alone, now.state == ServerState::Leader)
+    };
+    if !alone {
+        return Ok(());
+    }
+    if !leads {
+        raft.trigger().elect().await.map_err(raft_error)?;
+    }
+    let leading = |now: &openraft::RaftMetrics<u64, BasicNode>| {
+        now.state == ServerState::Leader || now.running_state.is_err()
+    };
+    metrics.wait_for(leading).await.map_err(raft_error)?;
+    raft.ensure_linearizable().await.map_err(raft_error)?;
+    Ok(())
+}
+
+fn raft_error(error: impl std::error::Error) -> OpenError {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    OpenError::Raft(text)
+}
