@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod codec;
 pub mod config;
+pub mod group;
 pub mod ids;
 pub mod log;
 pub mod metadata;

@@ -1,0 +1,48 @@
+//! What an operator can set for groups, under Kafka's names.
+
+use std::time::Duration;
+
+/// Settings of the group coordinator. Each field's doc names the broker setting it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// `group.min.session.timeout.ms`
+    pub min_session_timeout_ms: i32,
+    /// `group.max.session.timeout.ms`
+    pub max_session_timeout_ms: i32,
+    /// `group.initial.rebalance.delay.ms`: how long an empty group waits for more members than the first.
+    pub initial_rebalance_delay: Duration,
+    /// `group.max.size`. Kafka's default is no limit; a limit keeps one group from taking the memory.
+    pub max_size: usize,
+    /// `offset.metadata.max.bytes`
+    pub offset_metadata_max_bytes: usize,
+    /// `offsets.retention.minutes`
+    pub offsets_retention: Duration,
+    /// `offsets.retention.check.interval.ms`
+    pub offsets_retention_check_interval: Duration,
+}
+
+/// How long a new member's parked JoinGroup counts as a sign of life: it can't send heartbeats yet.
+pub(super) const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// Members that were given an id and have not joined with it, per group.
+pub(super) const PENDING_MEMBERS_MAX: usize = 10_000;
+
+/// What a member's protocols may take together: the group's record has to fit one batch anyway.
+pub(super) const MEMBER_PROTOCOLS_BYTES_MAX: usize = 1 << 20;
+
+/// Groups per partition of `__consumer_offsets`.
+pub(super) const GROUPS_MAX: usize = 1 << 20;
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 1_800_000,
+            initial_rebalance_delay: Duration::ZERO,
+            max_size: 10_000,
+            offset_metadata_max_bytes: 4_096,
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
+            offsets_retention_check_interval: Duration::from_secs(10 * 60),
+        }
+    }
+}

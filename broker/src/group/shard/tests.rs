@@ -1,0 +1,976 @@
+//! Each rule of the group protocol, as events in and replies and records out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::testing::{
+    Bench, START_MS, assigned, commit, fetch, fetched, heartbeat, join, leave, protocol, rejoin, static_join,
+    sync, topic,
+};
+use super::super::{
+    AppendError, CommitOffsets, DeleteOffsets, Event, FetchOffsets, FetchOffsetsTopic, GenerationId,
+    GroupConfig, GroupError, GroupId, GroupInstanceId, GroupRecord, GroupState, JoinGroup, JoinRefused,
+    ListGroups, MemberId, MemberLeft, Reply, Request, SyncGroup,
+};
+use crate::ids::{PartitionIndex, TopicId, TopicPartition};
+
+fn bench() -> Bench {
+    Bench::new(GroupConfig::default())
+}
+
+fn refused(error: GroupError, member_id: &str) -> Reply {
+    Reply::Join(Err(JoinRefused { error, member_id: MemberId::new(member_id) }))
+}
+
+/// The group's members in the last record of the log, or `None` for a tombstone.
+fn logged_members(bench: &Bench) -> Option<Vec<(String, Bytes)>> {
+    match bench.log.last().expect("something was written") {
+        GroupRecord::GroupMetadata { value, .. } => value.as_ref().map(|value| {
+            value.members.iter().map(|m| (m.member_id.to_string(), m.assignment.clone())).collect()
+        }),
+        other => panic!("expected the group's record, got {other:?}"),
+    }
+}
+
+#[test]
+fn joins_are_refused_for_what_they_ask() {
+    let check = |change: fn(&mut JoinGroup), expected: GroupError| {
+        let mut bench = bench();
+        bench.stable_group("g", 1);
+        let mut request = join("g");
+        change(&mut request);
+        let member_id = request.member_id.to_string();
+        assert_eq!(bench.call(Request::Join(request)), refused(expected, &member_id));
+    };
+    check(|join| join.session_timeout_ms = 5_999, GroupError::InvalidSessionTimeout);
+    check(|join| join.session_timeout_ms = 1_800_001, GroupError::InvalidSessionTimeout);
+    check(|join| join.protocol_type = "connect".into(), GroupError::InconsistentGroupProtocol);
+    check(|join| join.protocols = vec![protocol("other", &[])], GroupError::InconsistentGroupProtocol);
+    check(|join| join.protocols.clear(), GroupError::InconsistentGroupProtocol);
+    check(|join| join.member_id = MemberId::new("nobody"), GroupError::UnknownMemberId);
+    check(
+        |join| join.protocols[0].metadata = Bytes::from(vec![0; (1 << 20) + 1]),
+        GroupError::InvalidRequest,
+    );
+    check(
+        |join| {
+            join.group_id = GroupId::new("none");
+            join.member_id = MemberId::new("m");
+        },
+        GroupError::UnknownMemberId,
+    );
+    check(
+        |join| {
+            join.group_id = GroupId::new("none");
+            join.protocol_type = "".into();
+        },
+        GroupError::InconsistentGroupProtocol,
+    );
+}
+
+#[test]
+fn a_refused_join_leaves_no_group_behind() {
+    let mut bench = bench();
+    let request = JoinGroup { protocols: Vec::new(), ..join("g") };
+    bench.call(Request::Join(request));
+    assert_eq!(bench.state("g"), None);
+}
+
+#[test]
+fn a_new_member_is_given_an_id_to_join_with() {
+    let mut bench = bench();
+    let member_id = bench.new_member_id(join("g"));
+    assert!(member_id.as_str().starts_with("client-"), "{member_id}");
+    assert_eq!(bench.state("g"), Some(GroupState::Empty));
+    let token = bench.send(rejoin(join("g"), &member_id));
+    let joined = bench.joined(token);
+    assert_eq!((joined.member_id.clone(), joined.leader), (member_id.clone(), member_id));
+    assert_eq!(joined.generation_id, GenerationId(1));
+    assert_eq!(joined.protocol_name.as_deref(), Some("range"));
+    assert_eq!(joined.members.len(), 1);
+}
+
+#[test]
+fn an_old_client_joins_at_once() {
+    let mut bench = bench();
+    let token = bench.send(Request::Join(JoinGroup { requires_known_member_id: false, ..join("g") }));
+    assert_eq!(bench.joined(token).generation_id, GenerationId(1));
+}
+
+#[test]
+fn an_id_that_is_not_joined_with_expires_and_holds_up_the_join_until_then() {
+    let mut bench = bench();
+    let first = bench.new_member_id(join("g"));
+    let token = bench.send(rejoin(join("g"), &first));
+    bench.joined(token);
+    let slow = bench.new_member_id(JoinGroup { session_timeout_ms: 20_000, ..join("g") });
+    let token = bench.send(rejoin(join("g"), &first));
+    let again = bench.joined(token);
+    assert_eq!(again.generation_id, GenerationId(1), "nothing has changed for the group yet");
+    let third = bench.send(Request::Join(JoinGroup { requires_known_member_id: false, ..join("g") }));
+    let token = bench.send(rejoin(join("g"), &first));
+    bench.assert_parked(token);
+    bench.advance_ms(20_000);
+    assert_eq!(bench.joined(token).generation_id, GenerationId(2));
+    bench.joined(third);
+    assert_eq!(bench.call(rejoin(join("g"), &slow)), refused(GroupError::UnknownMemberId, slow.as_str()));
+}
+
+#[test]
+fn a_group_that_only_gave_out_an_id_is_forgotten_with_it() {
+    let mut bench = bench();
+    bench.new_member_id(join("g"));
+    bench.advance_ms(10_000);
+    assert_eq!(bench.state("g"), None);
+    assert!(bench.log.is_empty());
+}
+
+#[test]
+fn the_first_rebalance_waits_for_more_members_up_to_the_rebalance_timeout() {
+    let config =
+        GroupConfig { initial_rebalance_delay: Duration::from_millis(3_000), ..GroupConfig::default() };
+    let mut bench = Bench::new(config);
+    let new = || {
+        Request::Join(JoinGroup { requires_known_member_id: false, rebalance_timeout_ms: 7_000, ..join("g") })
+    };
+    let first = bench.send(new());
+    bench.advance_ms(2_999);
+    bench.assert_parked(first);
+    let second = bench.send(new());
+    // Someone came: 3 more seconds, of the 4 that are left.
+    bench.advance_ms(3_000);
+    bench.assert_parked(first);
+    let third = bench.send(new());
+    // And again, but now only 1 second is left.
+    bench.advance_ms(1_001);
+    let joined = [first, second, third].map(|token| bench.joined(token));
+    assert!(joined.iter().all(|joined| joined.generation_id == GenerationId(1)));
+    assert_eq!(joined.iter().map(|joined| joined.members.len()).sum::<usize>(), 3, "only the leader's");
+}
+
+#[test]
+fn the_protocol_that_most_members_prefer_of_those_all_know_is_chosen() {
+    let mut bench = bench();
+    let with = |names: &[&str]| JoinGroup {
+        protocols: names.iter().map(|name| protocol(name, &["t"])).collect(),
+        ..join("g")
+    };
+    // Each prefers something else first, but not everyone knows that.
+    let preferences = [&["x", "b", "a"][..], &["a", "b"], &["y", "b", "a"]];
+    for joined in bench.join_together(preferences.map(with)) {
+        assert_eq!(joined.protocol_name.as_deref(), Some("b"));
+    }
+}
+
+#[test]
+fn a_protocol_named_twice_counts_once() {
+    let mut bench = bench();
+    let twice = JoinGroup { protocols: vec![protocol("range", &["t"]), protocol("range", &[])], ..join("g") };
+    let id = bench.new_member_id(twice.clone());
+    let token = bench.send(rejoin(twice, &id));
+    assert_eq!(bench.joined(token).members[0].metadata, protocol("range", &["t"]).metadata);
+}
+
+#[test]
+fn followers_wait_for_the_leaders_assignment_and_that_for_the_log() {
+    let mut bench = bench();
+    let joined = bench.join_together([join("g"), join("g")]);
+    let [leader, follower] = &joined[..] else { panic!() };
+    let ids = [leader.member_id.clone(), follower.member_id.clone()];
+    bench.auto_append = false;
+    let early = bench.send(sync("g", follower, &[]));
+    let leads = bench.send(sync("g", leader, &ids));
+    bench.assert_parked(early);
+    bench.assert_parked(leads);
+    assert_eq!(bench.state("g"), Some(GroupState::CompletingRebalance));
+    bench.appended(Ok(()));
+    assert_eq!(bench.synced(early).assignment, assigned(&follower.member_id));
+    assert_eq!(bench.synced(leads).assignment, assigned(&leader.member_id));
+    assert_eq!(bench.state("g"), Some(GroupState::Stable));
+    let mut expected: Vec<_> = ids.iter().map(|id| (id.to_string(), assigned(id))).collect();
+    expected.sort();
+    assert_eq!(logged_members(&bench), Some(expected));
+}
+
+#[test]
+fn an_assignment_that_cant_be_written_begins_another_rebalance() {
+    let mut bench = bench();
+    let id = bench.new_member_id(join("g"));
+    let token = bench.send(rejoin(join("g"), &id));
+    let joined = bench.joined(token);
+    bench.auto_append = false;
+    let token = bench.send(sync("g", &joined, &[id]));
+    bench.appended(Err(AppendError::NotEnoughReplicas));
+    assert_eq!(bench.take(token), Some(Reply::Sync(Err(GroupError::CoordinatorNotAvailable))));
+    assert_eq!(bench.state("g"), Some(GroupState::PreparingRebalance));
+}
+
+#[test]
+fn syncs_are_checked() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 2);
+    let good = SyncGroup {
+        group_id: GroupId::new("g"),
+        generation_id: GenerationId(1),
+        member_id: members[1].clone(),
+        group_instance_id: None,
+        protocol_type: Some("consumer".into()),
+        protocol_name: Some("range".into()),
+        assignments: Vec::new(),
+    };
+    let mut check = |change: fn(&mut SyncGroup), expected: Result<(), GroupError>| {
+        let mut request = good.clone();
+        change(&mut request);
+        match bench.call(Request::Sync(request)) {
+            Reply::Sync(result) => assert_eq!(result.map(|_| ()), expected),
+            other => panic!("{other:?}"),
+        }
+    };
+    check(|_| {}, Ok(()));
+    check(
+        |sync| {
+            sync.protocol_type = None;
+            sync.protocol_name = None;
+        },
+        Ok(()),
+    );
+    check(|sync| sync.generation_id = GenerationId(0), Err(GroupError::IllegalGeneration));
+    check(|sync| sync.member_id = MemberId::new("x"), Err(GroupError::UnknownMemberId));
+    check(|sync| sync.group_id = GroupId::new("x"), Err(GroupError::UnknownMemberId));
+    check(|sync| sync.group_instance_id = Some(GroupInstanceId::new("x")), Err(GroupError::UnknownMemberId));
+    check(|sync| sync.protocol_type = Some("x".into()), Err(GroupError::InconsistentGroupProtocol));
+    check(|sync| sync.protocol_name = Some("x".into()), Err(GroupError::InconsistentGroupProtocol));
+}
+
+#[test]
+fn a_join_turns_heartbeats_and_syncs_into_rebalance_in_progress() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 2);
+    assert_eq!(bench.call(heartbeat("g", 1, &members[1])), Reply::Heartbeat(Ok(())));
+    // The leader that joins again asks for a rebalance, even with nothing changed.
+    let leader = bench.send(rejoin(join("g"), &members[0]));
+    bench.assert_parked(leader);
+    let rebalancing = Reply::Heartbeat(Err(GroupError::RebalanceInProgress));
+    assert_eq!(bench.call(heartbeat("g", 1, &members[1])), rebalancing);
+    let follower = bench.send(rejoin(join("g"), &members[1]));
+    let joined = [bench.joined(leader), bench.joined(follower)];
+    assert_eq!(joined[0].generation_id, GenerationId(2));
+    assert_eq!(joined[0].leader, members[0], "the leader stays");
+    // Between the join and the assignment heartbeats are fine.
+    assert_eq!(bench.call(heartbeat("g", 2, &members[1])), Reply::Heartbeat(Ok(())));
+    let old = Reply::Heartbeat(Err(GroupError::IllegalGeneration));
+    assert_eq!(bench.call(heartbeat("g", 1, &members[1])), old);
+    let parked = bench.send(sync("g", &joined[1], &[]));
+    // A change of metadata before the assignment: everyone joins again.
+    let changed = JoinGroup { protocols: vec![protocol("range", &["u"])], ..join("g") };
+    let leader = bench.send(rejoin(changed, &members[0]));
+    assert_eq!(bench.take(parked), Some(Reply::Sync(Err(GroupError::RebalanceInProgress))));
+    bench.assert_parked(leader);
+    let unknown = Reply::Heartbeat(Err(GroupError::UnknownMemberId));
+    assert_eq!(bench.call(heartbeat("g", 2, &MemberId::new("x"))), unknown);
+    assert_eq!(bench.call(heartbeat("none", 2, &members[1])), unknown);
+}
+
+#[test]
+fn a_follower_that_joins_again_unchanged_is_told_the_generation_it_is_in() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 2);
+    let token = bench.send(rejoin(join("g"), &members[1]));
+    let joined = bench.joined(token);
+    assert_eq!((joined.generation_id, joined.members.len()), (GenerationId(1), 0));
+    assert_eq!(bench.state("g"), Some(GroupState::Stable));
+}
+
+#[test]
+fn a_repeated_join_answers_the_one_before() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 2);
+    let first = bench.send(rejoin(join("g"), &members[0]));
+    let second = bench.send(rejoin(join("g"), &members[0]));
+    assert_eq!(bench.join_error(first), GroupError::RebalanceInProgress);
+    bench.assert_parked(second);
+}
+
+#[test]
+fn those_who_have_not_joined_by_the_rebalance_timeout_are_removed() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 3);
+    let quiet = bench.send(rejoin(join("g"), &members[1]));
+    bench.joined(quiet);
+    let changed = JoinGroup { protocols: vec![protocol("range", &["u"])], ..join("g") };
+    let token = bench.send(rejoin(changed, &members[1]));
+    // All keep their sessions, but only one joins.
+    for _ in 0..7 {
+        bench.advance_ms(8_571);
+        bench.call(heartbeat("g", 1, &members[0]));
+        bench.call(heartbeat("g", 1, &members[2]));
+    }
+    bench.assert_parked(token);
+    bench.advance_ms(10);
+    let joined = bench.joined(token);
+    assert_eq!(joined.leader, members[1], "the old leader is gone");
+    assert_eq!(joined.members.len(), 1);
+    let gone = Reply::Heartbeat(Err(GroupError::UnknownMemberId));
+    assert_eq!(bench.call(heartbeat("g", 2, &members[0])), gone);
+}
+
+#[test]
+fn those_who_have_not_synced_in_time_are_removed() {
+    let mut bench = bench();
+    let joined = bench.join_together([join("g"), join("g")]);
+    let ids: Vec<_> = joined.iter().map(|joined| joined.member_id.clone()).collect();
+    let token = bench.send(sync("g", &joined[0], &ids));
+    bench.synced(token);
+    for _ in 0..7 {
+        assert_eq!(bench.state("g"), Some(GroupState::Stable));
+        bench.call(heartbeat("g", 1, &joined[0].member_id));
+        bench.call(heartbeat("g", 1, &joined[1].member_id));
+        bench.advance_ms(8_572);
+    }
+    assert_eq!(bench.state("g"), Some(GroupState::PreparingRebalance));
+    let gone = Reply::Heartbeat(Err(GroupError::UnknownMemberId));
+    assert_eq!(bench.call(heartbeat("g", 1, &joined[1].member_id)), gone);
+}
+
+#[test]
+fn a_silent_member_is_removed_and_a_silent_group_emptied() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 2);
+    bench.advance_ms(9_999);
+    bench.call(heartbeat("g", 1, &members[0]));
+    bench.advance_ms(1);
+    assert_eq!(bench.state("g"), Some(GroupState::PreparingRebalance));
+    let written = bench.log.len();
+    bench.advance_ms(10_000);
+    assert_eq!(bench.state("g"), Some(GroupState::Empty));
+    assert_eq!(bench.log.len(), written + 1);
+    assert_eq!(logged_members(&bench), Some(Vec::new()));
+}
+
+#[test]
+fn a_commit_keeps_the_session_alive() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 1);
+    for offset in 0..3 {
+        bench.advance_ms(9_000);
+        let request = CommitOffsets {
+            generation_id: GenerationId(1),
+            member_id: members[0].clone(),
+            ..commit("g", offset)
+        };
+        assert_eq!(bench.call(Request::CommitOffsets(request)), Reply::CommitOffsets(Ok(vec![Ok(())])));
+    }
+    assert_eq!(bench.state("g"), Some(GroupState::Stable));
+}
+
+#[test]
+fn a_parked_join_keeps_a_new_member_for_a_limited_time_only() {
+    let mut bench = bench();
+    let slow = || JoinGroup { rebalance_timeout_ms: 1_000_000, ..join("g") };
+    let first = bench.new_member_id(slow());
+    let token = bench.send(rejoin(slow(), &first));
+    let joined = bench.joined(token);
+    let token = bench.send(sync("g", &joined, &[]));
+    bench.synced(token);
+    let second = bench.new_member_id(slow());
+    let parked = bench.send(rejoin(slow(), &second));
+    for _ in 0..33 {
+        bench.advance_ms(9_000);
+        bench.call(heartbeat("g", 1, &first));
+    }
+    bench.assert_parked(parked);
+    bench.advance_ms(3_000);
+    assert_eq!(bench.join_error(parked), GroupError::UnknownMemberId);
+}
+
+#[test]
+fn a_full_group_refuses_members_and_sheds_the_last() {
+    let mut bench = Bench::new(GroupConfig { max_size: 2, ..GroupConfig::default() });
+    let members = bench.stable_group("g", 2);
+    let full = refused(GroupError::GroupMaxSizeReached, "");
+    assert_eq!(bench.call(Request::Join(join("g"))), full);
+    // During the rebalance it is first come, first served.
+    let leader = bench.send(rejoin(join("g"), &members[0]));
+    let newcomer = bench.new_member_id(join("g"));
+    let newcomer = bench.send(rejoin(join("g"), &newcomer));
+    assert_eq!(bench.call(rejoin(join("g"), &members[1])), full);
+    bench.joined(leader);
+    bench.joined(newcomer);
+}
+
+#[test]
+fn members_leave_each_with_a_result() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 2);
+    let pending = bench.new_member_id(join("g"));
+    let asked = [
+        (members[1].as_str(), None),
+        ("nobody", None),
+        ("", Some("nobody")),
+        ("", None),
+        (pending.as_str(), None),
+        (members[1].as_str(), None),
+    ];
+    let unknown = Err(GroupError::UnknownMemberId);
+    let results = [Ok(()), unknown, unknown, unknown, Ok(()), unknown];
+    let expected: Vec<_> = asked
+        .iter()
+        .zip(results)
+        .map(|((id, instance), result)| MemberLeft {
+            member_id: MemberId::new(id),
+            group_instance_id: instance.map(GroupInstanceId::new),
+            result,
+        })
+        .collect();
+    assert_eq!(bench.call(leave("g", &asked)), Reply::Leave(Ok(expected)));
+    assert_eq!(bench.state("g"), Some(GroupState::PreparingRebalance));
+    let Reply::Leave(Ok(left)) = bench.call(leave("none", &[("m", None)])) else { panic!() };
+    assert_eq!(left[0].result, Err(GroupError::UnknownMemberId));
+}
+
+#[test]
+fn the_last_member_has_left_when_the_log_says_so() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 1);
+    bench.auto_append = false;
+    let token = bench.send(leave("g", &[(members[0].as_str(), None)]));
+    bench.assert_parked(token);
+    bench.appended(Ok(()));
+    assert!(matches!(bench.take(token), Some(Reply::Leave(Ok(_)))));
+    assert_eq!(bench.state("g"), Some(GroupState::Empty));
+    assert_eq!(logged_members(&bench), Some(Vec::new()));
+}
+
+/// A stable group of one static member, and that member's id.
+fn static_group(bench: &mut Bench) -> MemberId {
+    let token = bench.send(Request::Join(static_join("g", "i")));
+    let joined = bench.joined(token);
+    assert!(joined.member_id.as_str().starts_with("i-"), "{}", joined.member_id);
+    let token = bench.send(sync("g", &joined, std::slice::from_ref(&joined.member_id)));
+    bench.synced(token);
+    joined.member_id
+}
+
+#[test]
+fn a_static_member_comes_back_without_a_rebalance() {
+    for knows_skip in [true, false] {
+        let mut bench = bench();
+        let old_id = static_group(&mut bench);
+        bench.auto_append = false;
+        let request = JoinGroup { supports_skipping_assignment: knows_skip, ..static_join("g", "i") };
+        let token = bench.send(Request::Join(request));
+        bench.assert_parked(token);
+        bench.appended(Ok(()));
+        let joined = bench.joined(token);
+        assert_ne!(joined.member_id, old_id);
+        assert_eq!(joined.generation_id, GenerationId(1));
+        assert_eq!(joined.skip_assignment, knows_skip);
+        // An old client must not take itself for the leader: it would assign anew.
+        assert_eq!(joined.leader == joined.member_id, knows_skip);
+        assert_eq!(joined.members.len(), usize::from(knows_skip));
+        assert_eq!(bench.state("g"), Some(GroupState::Stable));
+        let expected = vec![(joined.member_id.to_string(), assigned(&old_id))];
+        assert_eq!(logged_members(&bench), Some(expected));
+        let token = bench.send(sync("g", &joined, &[]));
+        assert_eq!(bench.synced(token).assignment, assigned(&old_id), "it keeps its assignment");
+        let mut old = SyncGroup {
+            group_id: GroupId::new("g"),
+            generation_id: GenerationId(1),
+            member_id: old_id.clone(),
+            group_instance_id: Some(GroupInstanceId::new("i")),
+            protocol_type: None,
+            protocol_name: None,
+            assignments: Vec::new(),
+        };
+        let fenced = Reply::Sync(Err(GroupError::FencedInstanceId));
+        assert_eq!(bench.call(Request::Sync(old.clone())), fenced);
+        old.group_instance_id = None;
+        assert_eq!(bench.call(Request::Sync(old)), Reply::Sync(Err(GroupError::UnknownMemberId)));
+    }
+}
+
+#[test]
+fn a_static_member_whose_return_cant_be_written_has_not_come_back() {
+    let mut bench = bench();
+    let old_id = static_group(&mut bench);
+    bench.auto_append = false;
+    let token = bench.send(Request::Join(static_join("g", "i")));
+    bench.appended(Err(AppendError::StorageFailed));
+    assert_eq!(bench.take(token), Some(refused(GroupError::NotCoordinator, "")));
+    assert_eq!(bench.call(heartbeat("g", 1, &old_id)), Reply::Heartbeat(Ok(())));
+}
+
+#[test]
+fn a_static_member_that_changes_the_protocol_begins_a_rebalance() {
+    let mut bench = bench();
+    let both = JoinGroup {
+        protocols: vec![protocol("range", &["t"]), protocol("sticky", &["t"])],
+        ..static_join("g", "i")
+    };
+    let token = bench.send(Request::Join(both));
+    let joined = bench.joined(token);
+    let token = bench.send(sync("g", &joined, &[]));
+    bench.synced(token);
+    let other = JoinGroup { protocols: vec![protocol("sticky", &["t"])], ..static_join("g", "i") };
+    let token = bench.send(Request::Join(other));
+    let joined = bench.joined(token);
+    assert_eq!(joined.generation_id, GenerationId(2));
+    assert_eq!(joined.protocol_name.as_deref(), Some("sticky"));
+}
+
+#[test]
+fn a_static_member_that_comes_back_fences_what_its_old_self_has_parked() {
+    let mut bench = bench();
+    static_group(&mut bench);
+    // Another member's join begins a rebalance, which the static one joins twice.
+    let other = bench.new_member_id(join("g"));
+    let other = bench.send(rejoin(join("g"), &other));
+    let first = bench.send(Request::Join(static_join("g", "i")));
+    let joined = bench.joined(first);
+    let other = bench.joined(other);
+    let parked = bench.send(sync("g", if joined.members.is_empty() { &joined } else { &other }, &[]));
+    // In the middle of the generation: it begins again, for the leader may be assigning to the old id.
+    let second = bench.send(Request::Join(static_join("g", "i")));
+    bench.assert_parked(second);
+    assert_eq!(bench.state("g"), Some(GroupState::PreparingRebalance));
+    assert!(matches!(bench.take(parked), Some(Reply::Sync(Err(_)))));
+    let third = bench.send(Request::Join(static_join("g", "i")));
+    assert_eq!(bench.join_error(second), GroupError::FencedInstanceId);
+    bench.assert_parked(third);
+}
+
+#[test]
+fn a_static_member_may_miss_a_rebalance_but_not_its_session() {
+    let mut bench = bench();
+    let static_id = static_group(&mut bench);
+    let quick = JoinGroup { rebalance_timeout_ms: 1_000, ..join("g") };
+    let other = bench.new_member_id(quick.clone());
+    let token = bench.send(rejoin(quick, &other));
+    bench.advance_ms(9_000);
+    bench.call(heartbeat("g", 1, &static_id));
+    bench.assert_parked(token);
+    // The static member asked for 60 s to rejoin; its session ends before that.
+    bench.advance_ms(10_000);
+    let joined = bench.joined(token);
+    assert_eq!((joined.generation_id, joined.members.len()), (GenerationId(2), 1));
+}
+
+#[test]
+fn an_administrator_removes_a_static_member_by_its_instance_id() {
+    let mut bench = bench();
+    static_group(&mut bench);
+    let Reply::Leave(Ok(fenced)) = bench.call(leave("g", &[("other", Some("i"))])) else { panic!() };
+    assert_eq!(fenced[0].result, Err(GroupError::FencedInstanceId));
+    let Reply::Leave(Ok(left)) = bench.call(leave("g", &[("", Some("i"))])) else { panic!() };
+    assert_eq!(left[0].result, Ok(()));
+    assert_eq!(bench.state("g"), Some(GroupState::Empty));
+}
+
+fn check_commit(prepare: fn(&mut Bench) -> CommitOffsets, expected: Result<(), GroupError>) {
+    let mut bench = bench();
+    let request = prepare(&mut bench);
+    match bench.call(Request::CommitOffsets(request)) {
+        Reply::CommitOffsets(result) => assert_eq!(result.map(|_| ()), expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn member_commit(generation: i32, member_id: &str) -> CommitOffsets {
+    CommitOffsets {
+        generation_id: GenerationId(generation),
+        member_id: MemberId::new(member_id),
+        ..commit("g", 1)
+    }
+}
+
+#[test]
+fn who_is_no_member_commits_to_groups_without_members() {
+    check_commit(|_| commit("g", 1), Ok(()));
+    check_commit(
+        |bench| {
+            let members = bench.stable_group("g", 1);
+            bench.call(leave("g", &[(members[0].as_str(), None)]));
+            commit("g", 1)
+        },
+        Ok(()),
+    );
+    check_commit(
+        |bench| {
+            bench.stable_group("g", 1);
+            commit("g", 1)
+        },
+        Err(GroupError::UnknownMemberId),
+    );
+    check_commit(|_| member_commit(1, "m"), Err(GroupError::GroupIdNotFound));
+    check_commit(
+        |_| CommitOffsets { knows_group_id_not_found: false, ..member_commit(1, "m") },
+        Err(GroupError::IllegalGeneration),
+    );
+}
+
+#[test]
+fn members_commit_in_their_generation() {
+    check_commit(
+        |bench| {
+            let members = bench.stable_group("g", 1);
+            member_commit(1, members[0].as_str())
+        },
+        Ok(()),
+    );
+    check_commit(
+        |bench| {
+            let members = bench.stable_group("g", 1);
+            member_commit(0, members[0].as_str())
+        },
+        Err(GroupError::IllegalGeneration),
+    );
+    check_commit(
+        |bench| {
+            bench.stable_group("g", 1);
+            member_commit(1, "x")
+        },
+        Err(GroupError::UnknownMemberId),
+    );
+    check_commit(
+        |bench| {
+            static_group(bench);
+            let instance = Some(GroupInstanceId::new("i"));
+            CommitOffsets { group_instance_id: instance, ..member_commit(1, "x") }
+        },
+        Err(GroupError::FencedInstanceId),
+    );
+    check_commit(
+        |bench| {
+            // A rebalance has begun: what the members did before it still counts.
+            let members = bench.stable_group("g", 2);
+            bench.send(rejoin(join("g"), &members[0]));
+            member_commit(1, members[1].as_str())
+        },
+        Ok(()),
+    );
+    check_commit(
+        |bench| {
+            let id = bench.new_member_id(join("g"));
+            bench.send(rejoin(join("g"), &id));
+            member_commit(1, id.as_str())
+        },
+        Err(GroupError::RebalanceInProgress),
+    );
+}
+
+#[test]
+fn offsets_are_visible_once_they_are_durable() {
+    let mut bench = bench();
+    bench.auto_append = false;
+    let first = bench.send(Request::CommitOffsets(commit("g", 5)));
+    let stable = bench.send(fetch("g", true));
+    assert_eq!(fetched(bench.call(fetch("g", false))), None);
+    bench.assert_parked(first);
+    bench.assert_parked(stable);
+    // These three become one append.
+    let more: Vec<_> = (6..9).map(|n| bench.send(Request::CommitOffsets(commit("g", n)))).collect();
+    bench.appended(Ok(()));
+    assert_eq!(bench.take(first), Some(Reply::CommitOffsets(Ok(vec![Ok(())]))));
+    assert_eq!(fetched(bench.take(stable).unwrap()), Some(5));
+    assert_eq!(bench.in_flight.as_ref().unwrap().len(), 3);
+    assert_eq!(fetched(bench.call(fetch("g", false))), Some(5));
+    bench.appended(Ok(()));
+    assert_eq!(more.into_iter().filter_map(|token| bench.take(token)).count(), 3);
+    assert_eq!(fetched(bench.call(fetch("g", true))), Some(8));
+}
+
+#[test]
+fn offsets_that_cant_be_written_are_not_committed() {
+    let cases = [
+        (AppendError::NotEnoughReplicas, GroupError::CoordinatorNotAvailable),
+        (AppendError::NotLeader, GroupError::NotCoordinator),
+        (AppendError::TooLarge, GroupError::InvalidCommitOffsetSize),
+    ];
+    for (failure, expected) in cases {
+        let mut bench = bench();
+        bench.auto_append = false;
+        let token = bench.send(Request::CommitOffsets(commit("g", 5)));
+        bench.appended(Err(failure));
+        assert_eq!(bench.take(token), Some(Reply::CommitOffsets(Err(expected))));
+        assert_eq!(fetched(bench.call(fetch("g", false))), None);
+        assert_eq!(bench.state("g"), None, "nothing is left of the group");
+    }
+}
+
+#[test]
+fn metadata_above_the_limit_fails_its_offset_alone() {
+    let mut bench = bench();
+    let mut request = commit("g", 5);
+    let mut large = request.offsets[0].clone();
+    large.partition = PartitionIndex(1);
+    large.metadata = "x".repeat(4_097).into();
+    request.offsets.push(large);
+    let expected = vec![Ok(()), Err(GroupError::OffsetMetadataTooLarge)];
+    assert_eq!(bench.call(Request::CommitOffsets(request)), Reply::CommitOffsets(Ok(expected)));
+    assert_eq!(bench.log.len(), 1);
+}
+
+#[test]
+fn offsets_of_another_topic_of_the_same_name_are_not_found() {
+    let mut bench = bench();
+    let id = |n: u128| Some(TopicId(uuid::Uuid::from_u128(n)));
+    let mut request = commit("g", 5);
+    request.offsets[0].topic_id = id(1);
+    bench.call(Request::CommitOffsets(request));
+    let mut check = |topic_id, expected| {
+        let asked = FetchOffsetsTopic { topic: topic("t"), topic_id, partitions: vec![PartitionIndex(0)] };
+        let request =
+            FetchOffsets { group_id: GroupId::new("g"), topics: Some(vec![asked]), require_stable: false };
+        assert_eq!(fetched(bench.call(Request::FetchOffsets(request))), expected, "{topic_id:?}");
+    };
+    check(None, Some(5));
+    check(id(1), Some(5));
+    check(id(2), None);
+}
+
+#[test]
+fn a_deleted_topics_offsets_go_with_it() {
+    let mut bench = bench();
+    let id = |n: u128| TopicId(uuid::Uuid::from_u128(n));
+    let mut request = commit("g", 5);
+    request.offsets[0].topic_id = Some(id(1));
+    bench.call(Request::CommitOffsets(request));
+    bench.event(Event::TopicsDeleted(vec![(topic("t"), id(2)), (topic("u"), id(1))]));
+    assert_eq!(fetched(bench.call(fetch("g", false))), Some(5));
+    bench.event(Event::TopicsDeleted(vec![(topic("t"), id(1))]));
+    assert_eq!(fetched(bench.call(fetch("g", false))), None);
+    assert!(matches!(bench.log.last(), Some(GroupRecord::OffsetCommit { value: None, .. })));
+}
+
+#[test]
+fn groups_are_deleted_only_when_empty_and_with_all_they_have() {
+    let mut bench = bench();
+    let delete = |group: &str| Request::DeleteGroup(GroupId::new(group));
+    assert_eq!(bench.call(delete("g")), Reply::DeleteGroup(Err(GroupError::GroupIdNotFound)));
+    let members = bench.stable_group("g", 1);
+    assert_eq!(bench.call(delete("g")), Reply::DeleteGroup(Err(GroupError::NonEmptyGroup)));
+    bench.call(leave("g", &[(members[0].as_str(), None)]));
+    bench.auto_append = false;
+    // A commit on its way is deleted too, or it would come back with a restart.
+    let committed = bench.send(Request::CommitOffsets(commit("g", 5)));
+    let token = bench.send(delete("g"));
+    let busy = Reply::CommitOffsets(Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(bench.call(Request::CommitOffsets(commit("g", 6))), busy);
+    assert_eq!(bench.call(delete("g")), Reply::DeleteGroup(Err(GroupError::GroupIdNotFound)));
+    assert_eq!(bench.call(Request::Join(join("g"))), refused(GroupError::CoordinatorNotAvailable, ""));
+    bench.appended(Ok(()));
+    assert!(bench.take(committed).is_some());
+    bench.assert_parked(token);
+    assert_eq!(bench.in_flight.as_ref().map(Vec::len), Some(2), "the offset's and the group's tombstones");
+    bench.appended(Ok(()));
+    assert_eq!(bench.take(token), Some(Reply::DeleteGroup(Ok(()))));
+    assert_eq!(bench.state("g"), None);
+    assert_eq!(logged_members(&bench), None);
+}
+
+#[test]
+fn a_group_whose_deletion_cant_be_written_is_still_there() {
+    let mut bench = bench();
+    bench.call(Request::CommitOffsets(commit("g", 5)));
+    bench.auto_append = false;
+    let token = bench.send(Request::DeleteGroup(GroupId::new("g")));
+    bench.appended(Err(AppendError::TimedOut));
+    let expected = Reply::DeleteGroup(Err(GroupError::CoordinatorNotAvailable));
+    assert_eq!(bench.take(token), Some(expected));
+    assert_eq!(fetched(bench.call(fetch("g", false))), Some(5));
+}
+
+#[test]
+fn offsets_are_deleted_unless_members_need_them() {
+    let at = |name: &str| TopicPartition { topic: topic(name), partition: PartitionIndex(0) };
+    let delete = |group: &str| {
+        Request::DeleteOffsets(DeleteOffsets {
+            group_id: GroupId::new(group),
+            partitions: vec![at("t"), at("u")],
+        })
+    };
+    let mut bench = bench();
+    assert_eq!(bench.call(delete("g")), Reply::DeleteOffsets(Err(GroupError::GroupIdNotFound)));
+    bench.call(Request::CommitOffsets(commit("g", 5)));
+    // The group's members subscribe to t.
+    let members = bench.stable_group("g", 1);
+    let expected = vec![Err(GroupError::GroupSubscribedToTopic), Ok(())];
+    assert_eq!(bench.call(delete("g")), Reply::DeleteOffsets(Ok(expected)));
+    bench.call(leave("g", &[(members[0].as_str(), None)]));
+    assert_eq!(bench.call(delete("g")), Reply::DeleteOffsets(Ok(vec![Ok(()), Ok(())])));
+    assert_eq!(fetched(bench.call(fetch("g", false))), None);
+    // What members of another protocol need can't be known.
+    let connect = JoinGroup { protocol_type: "connect".into(), requires_known_member_id: false, ..join("c") };
+    bench.send(Request::Join(connect));
+    assert_eq!(bench.call(delete("c")), Reply::DeleteOffsets(Err(GroupError::NonEmptyGroup)));
+}
+
+#[test]
+fn offsets_expire() {
+    let retention = Duration::from_secs(3_600);
+    let config = GroupConfig {
+        offsets_retention: retention,
+        offsets_retention_check_interval: Duration::from_secs(60),
+        ..GroupConfig::default()
+    };
+    let minute = Duration::from_secs(60);
+    // Committed without membership: by their own age, and the group goes with them.
+    let mut bench = Bench::new(config.clone());
+    bench.call(Request::CommitOffsets(commit("g", 5)));
+    bench.advance(retention - minute);
+    assert_eq!(fetched(bench.call(fetch("g", false))), Some(5));
+    bench.advance(minute * 2);
+    assert_eq!(bench.state("g"), None);
+    assert_eq!(logged_members(&bench), None);
+    // An old client may ask for less.
+    bench.call(Request::CommitOffsets(CommitOffsets { retention_time_ms: Some(60_000), ..commit("g", 6) }));
+    bench.advance(minute * 2);
+    assert_eq!(bench.state("g"), None);
+
+    // With members: never what they subscribe to, and the rest by its age.
+    let mut bench = Bench::new(config);
+    let mut both = commit("g", 5);
+    both.offsets.push(both.offsets[0].clone());
+    both.offsets[1].topic = topic("u");
+    bench.call(Request::CommitOffsets(both));
+    let members = bench.stable_group("g", 1);
+    for _ in 0..63 * 10 {
+        bench.advance_ms(6_000);
+        bench.call(heartbeat("g", 1, &members[0]));
+    }
+    let all = Request::FetchOffsets(FetchOffsets {
+        group_id: GroupId::new("g"),
+        topics: None,
+        require_stable: false,
+    });
+    let Reply::FetchOffsets(Ok(left)) = bench.call(all.clone()) else { panic!() };
+    assert_eq!(left.iter().map(|topic| topic.topic.as_str()).collect::<Vec<_>>(), ["t"]);
+    // Without members: an hour after they have gone, not after the commit.
+    bench.call(leave("g", &[(members[0].as_str(), None)]));
+    bench.advance(retention - minute * 2);
+    assert_eq!(fetched(bench.call(fetch("g", false))), Some(5));
+    bench.advance(minute * 4);
+    assert_eq!(bench.call(all), Reply::FetchOffsets(Ok(Vec::new())));
+}
+
+#[test]
+fn groups_are_listed_by_state_and_type() {
+    let mut bench = bench();
+    bench.call(Request::CommitOffsets(commit("simple", 5)));
+    bench.stable_group("stable", 1);
+    let mut check = |states: &[&str], types: &[&str], expected: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let request = ListGroups { states_filter: owned(states), types_filter: owned(types) };
+        let Reply::ListGroups(Ok(mut groups)) = bench.call(Request::ListGroups(request)) else { panic!() };
+        groups.sort_by(|a, b| a.group_id.cmp(&b.group_id));
+        let found: Vec<_> = groups.iter().map(|group| group.group_id.as_str()).collect();
+        assert_eq!(found, expected, "{states:?} {types:?}");
+    };
+    check(&[], &[], &["simple", "stable"]);
+    check(&["Stable"], &[], &["stable"]);
+    check(&["stable", "EMPTY"], &["Classic"], &["simple", "stable"]);
+    check(&["Dead"], &[], &[]);
+    check(&[], &["consumer"], &[]);
+}
+
+#[test]
+fn a_group_is_described_in_full_when_it_is_stable() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 1);
+    let describe = Request::DescribeGroup(GroupId::new("g"));
+    let Reply::DescribeGroup(Ok(stable)) = bench.call(describe.clone()) else { panic!() };
+    assert_eq!(stable.protocol_type.as_deref(), Some("consumer"));
+    assert_eq!(stable.protocol_name.as_deref(), Some("range"));
+    assert_eq!(stable.members[0].assignment, assigned(&members[0]));
+    assert_eq!(stable.members[0].metadata, protocol("range", &["t"]).metadata);
+    assert_eq!(&*stable.members[0].client_host, "/127.0.0.1");
+    bench.new_member_id(join("g"));
+    bench.send(Request::Join(JoinGroup { requires_known_member_id: false, ..join("g") }));
+    let Reply::DescribeGroup(Ok(rebalancing)) = bench.call(describe) else { panic!() };
+    assert_eq!(rebalancing.protocol_name, None);
+    assert!(rebalancing.members.iter().all(|m| m.metadata.is_empty() && m.assignment.is_empty()));
+}
+
+#[test]
+fn a_loaded_shard_goes_on_where_the_log_ends() {
+    let mut before = bench();
+    let members = before.stable_group("g", 2);
+    before.call(Request::CommitOffsets(CommitOffsets {
+        generation_id: GenerationId(1),
+        member_id: members[0].clone(),
+        ..commit("g", 5)
+    }));
+    before.call(Request::CommitOffsets(commit("gone", 5)));
+    before.call(Request::DeleteGroup(GroupId::new("gone")));
+
+    let mut bench = Bench::loading(GroupConfig::default());
+    let loading = GroupError::CoordinatorLoadInProgress;
+    assert_eq!(bench.call(Request::Join(join("g"))), refused(loading, ""));
+    assert_eq!(bench.call(fetch("g", false)), Reply::FetchOffsets(Err(loading)));
+    // A heartbeat is answered: the member is no worse off for the coordinator's move.
+    assert_eq!(bench.call(heartbeat("g", 1, &members[0])), Reply::Heartbeat(Ok(())));
+    bench.event(Event::Replay(before.log));
+    bench.event(Event::Loaded);
+    assert_eq!(bench.state("gone"), None);
+    assert_eq!(bench.state("g"), Some(GroupState::Stable));
+    assert_eq!(fetched(bench.call(fetch("g", false))), Some(5));
+    assert_eq!(bench.call(heartbeat("g", 1, &members[0])), Reply::Heartbeat(Ok(())));
+    // The leader leads, and who is not heard of is removed.
+    bench.advance_ms(9_000);
+    bench.call(heartbeat("g", 1, &members[0]));
+    bench.advance_ms(1_000);
+    let token = bench.send(rejoin(join("g"), &members[0]));
+    let joined = bench.joined(token);
+    assert_eq!((joined.generation_id, joined.members.len()), (GenerationId(2), 1));
+}
+
+#[test]
+fn a_group_loaded_above_its_size_rebalances() {
+    let mut before = bench();
+    before.stable_group("g", 3);
+    let mut bench = Bench::loading(GroupConfig { max_size: 2, ..GroupConfig::default() });
+    bench.event(Event::Replay(before.log));
+    bench.event(Event::Loaded);
+    assert_eq!(bench.state("g"), Some(GroupState::PreparingRebalance));
+}
+
+#[test]
+fn an_unloaded_shard_sends_everyone_elsewhere() {
+    let mut bench = bench();
+    let members = bench.stable_group("g", 2);
+    bench.auto_append = false;
+    let join = bench.send(rejoin(join("g"), &members[0]));
+    let commit = bench.send(Request::CommitOffsets(commit("simple", 1)));
+    let stable = bench.send(fetch("simple", true));
+    bench.event(Event::Unload);
+    let elsewhere = GroupError::NotCoordinator;
+    assert_eq!(bench.take(join), Some(refused(elsewhere, members[0].as_str())));
+    assert_eq!(bench.take(commit), Some(Reply::CommitOffsets(Err(elsewhere))));
+    assert_eq!(bench.take(stable), Some(Reply::FetchOffsets(Err(elsewhere))));
+    assert_eq!(bench.call(fetch("g", false)), Reply::FetchOffsets(Err(elsewhere)));
+    assert_eq!(bench.shard.next_deadline(), None);
+    bench.appended(Ok(()));
+}
+
+#[test]
+fn records_carry_the_time_and_an_append_its_limit() {
+    let mut bench = bench();
+    bench.call(Request::CommitOffsets(commit("g", 5)));
+    let Some(GroupRecord::OffsetCommit { value: Some(value), .. }) = bench.log.last() else { panic!() };
+    assert_eq!(value.commit_timestamp_ms, START_MS + 1_000);
+    // 400 commits of 4 KB don't fit one batch of a topic that takes 1 MB.
+    bench.auto_append = false;
+    bench.send(Request::CommitOffsets(commit("g", 6)));
+    for n in 0..400 {
+        let mut request = commit("g", n);
+        request.offsets[0].metadata = "x".repeat(4_096).into();
+        bench.send(Request::CommitOffsets(request));
+    }
+    bench.appended(Ok(()));
+    let first = bench.in_flight.as_ref().unwrap().len();
+    assert!((150..250).contains(&first), "{first} records in one append");
+    bench.appended(Ok(()));
+    bench.appended(Ok(()));
+    assert!(bench.in_flight.is_none() || bench.log.len() >= 400);
+}
