@@ -1,0 +1,67 @@
+//! The form `transform-batch`.
+
+use std::marker::PhantomData;
+
+use super::{init, with_instance};
+use crate::record::Batch;
+use crate::{Error, Transform};
+
+#[expect(missing_docs, reason = "generated code")]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "batch-transformer",
+        pub_export_macro: true,
+        export_macro_name: "export_batch_guest",
+        default_bindings_module: "millstream_sdk::guest::batch_bindings",
+    });
+}
+
+use bindings::exports::millstream::plugin::transform_batch::{BatchError, BatchInfo, BatchOutput, Guest};
+use bindings::millstream::plugin::types::RejectedRecord;
+
+/// Makes a component's export out of a transform.
+pub struct BatchGuest<T>(PhantomData<T>);
+
+impl<T: Transform> Guest for BatchGuest<T> {
+    fn init(config: String) -> Result<(), String> {
+        init::<T>(&config)
+    }
+
+    fn transform(info: BatchInfo, records: Vec<u8>) -> Result<BatchOutput, BatchError> {
+        let batch = Batch {
+            topic: info.topic,
+            partition: info.partition,
+            base_offset: info.base_offset,
+            base_timestamp: info.base_timestamp,
+            append_time: info.append_time,
+        };
+        match with_instance(|instance| instance.batch(&batch, &records)) {
+            Ok((outputs, rejected)) => {
+                let rejected = rejected
+                    .into_iter()
+                    .map(|rejected| RejectedRecord { index: rejected.index, reason: rejected.reason })
+                    .collect();
+                Ok(BatchOutput { outputs, rejected })
+            }
+            Err(Error::Retry(reason)) => Err(BatchError::Retry(reason)),
+            Err(Error::Stop(reason) | Error::Reject(reason)) => Err(BatchError::Stop(reason)),
+        }
+    }
+}
+
+/// What `#[transform]` expands to.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_batch_component {
+    ($transform:ident) => {
+        const _: () = {
+            type Component = $crate::guest::BatchGuest<$transform>;
+            $crate::guest::batch_bindings::export_batch_guest!(
+                Component with_types_in $crate::guest::batch_bindings
+            );
+        };
+    };
+}
+
+pub use __export_batch_component as export_batch;
