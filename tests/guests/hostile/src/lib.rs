@@ -1,0 +1,36 @@
+//! Does what a record's value says, all of it things that a host must survive. Other values are passed on.
+
+use millstream_sdk::prelude::*;
+
+#[transform]
+fn hostile(record: Record, out: &mut Output) -> Result<()> {
+    match record.value().unwrap_or_default() {
+        b"panic" => panic!("told to panic"),
+        b"loop" => loop {
+            std::hint::black_box(());
+        },
+        b"eat memory" => {
+            let mut eaten = Vec::new();
+            loop {
+                eaten.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+            }
+        }
+        b"recurse" => log::info(recurse(1).to_string()),
+        b"flood outputs" => loop {
+            out.record(&record).value("flood").emit()?;
+        },
+        b"flood log" => (0..100_000).for_each(|line| log::error(format!("\u{1b}[31mline {line}"))),
+        b"abort" => std::process::abort(),
+        b"reject" => return Err(Error::reject("told to reject")),
+        b"retry" => return Err(Error::retry("told to retry")),
+        b"stop" => return Err(Error::stop("told to stop")),
+        _ => {}
+    }
+    out.keep(&record);
+    Ok(())
+}
+
+#[expect(unconditional_recursion, reason = "it is to exhaust the stack")]
+fn recurse(depth: u64) -> u64 {
+    recurse(std::hint::black_box(depth) + 1) + 1
+}
