@@ -20,6 +20,7 @@ mod handle;
 mod image;
 mod log_store;
 mod network;
+mod new_file;
 mod placement;
 mod producer_ids;
 mod proposer;

@@ -26,14 +26,6 @@ impl MetadataImage {
     /// Depends on `self` and `command` alone. A rejected command has changed nothing.
     pub(super) fn apply(&mut self, command: &Command, delta: &mut MetadataDelta) -> Applied {
         match command {
-            Command::CreateCluster { cluster_id } => {
-                if self.cluster_id.is_some() {
-                    return Err(Rejection::ClusterExists);
-                }
-                self.cluster_id = Some(*cluster_id);
-                delta.rows.insert(RowKey::Cluster);
-                Ok(Response::Done)
-            }
             Command::RegisterBroker { broker_id, host, port, rack } => {
                 let epoch = BrokerEpoch(self.next_broker_epoch);
                 self.next_broker_epoch += 1;

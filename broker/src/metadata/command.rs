@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::image::{BrokerEpoch, ClusterId};
+use super::image::BrokerEpoch;
 use crate::config::TopicConfigs;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, TopicName};
 
@@ -27,10 +27,6 @@ pub const PRODUCER_IDS_PER_BLOCK_MAX: i32 = 100_000;
 /// One change. The proposer stamps ids and time into it, so that applying it is the same everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// The first command of a cluster.
-    CreateCluster {
-        cluster_id: ClusterId,
-    },
     /// A broker starts, or starts again under a new epoch.
     RegisterBroker {
         broker_id: BrokerId,
@@ -128,8 +124,6 @@ pub enum Response {
 /// Why a command changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Rejection {
-    #[error("the cluster has an id already")]
-    ClusterExists,
     #[error("topic {0} already exists")]
     TopicExists(TopicName),
     #[error("a topic with the id {0} already exists")]

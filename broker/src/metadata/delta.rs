@@ -9,7 +9,7 @@ use crate::ids::{BrokerId, PartitionIndex, TopicId};
 /// A row of the store whose content follows from the image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RowKey {
-    /// Cluster id and counters.
+    /// Counters.
     Cluster,
     Broker(BrokerId),
     Topic(TopicId),

@@ -19,7 +19,7 @@ use super::producer_ids::ProducerIds;
 use super::proposer::{self, COMMAND_BYTES_MAX, Proposal, QUEUE_COMMANDS_MAX, WriteError};
 use super::raft::{Identity, Raft, TypeConfig};
 use super::state_machine::{Published, StateMachine};
-use super::store::{Closed, FILE_NAME, OpenError, Store, damaged, open_file};
+use super::store::{Closed, Expected, FILE_NAME, OpenError, Store, damaged, open_file};
 use crate::clock::SharedClock;
 use crate::codec;
 use crate::config::{ConfigError, TopicConfigs, validate_topic_config};
@@ -90,7 +90,9 @@ impl Metadata {
         clock: SharedClock,
         network: impl RaftNetworkFactory<TypeConfig>,
     ) -> Result<Self, OpenError> {
-        let (dir, identity) = (config.dir.clone(), Identity { node_id: config.node_id });
+        let dir = config.dir.clone();
+        let cluster_id = config.cluster_id.unwrap_or_else(|| ClusterId(clock.random_uuid()));
+        let identity = Identity { node_id: config.node_id, cluster_id };
         Self::open_with(config, clock, network, move || open_file(&dir, identity)).await
     }
 
@@ -101,10 +103,10 @@ impl Metadata {
         network: impl RaftNetworkFactory<TypeConfig>,
         database: impl FnOnce() -> Result<Database, OpenError> + Send + 'static,
     ) -> Result<Self, OpenError> {
-        let identity = Identity { node_id: config.node_id };
         let path = config.dir.join(FILE_NAME);
-        let (store, closed) = Store::open(&path, identity, database).await?;
-        let loaded = StateMachine::load(store.clone()).await;
+        let expected = Expected { node_id: config.node_id, cluster_id: config.cluster_id };
+        let (store, identity, closed) = Store::open(&path, expected, database).await?;
+        let loaded = StateMachine::load(store.clone(), identity.cluster_id).await;
         let (machine, published) = loaded.map_err(|error| damaged(&path, &error))?;
         let node_id = u64::try_from(config.node_id.0).expect("node.id is not negative");
         let log = LogStore::new(store);
@@ -122,28 +124,7 @@ impl Metadata {
         let producer_ids = ProducerIds::default();
         let (node_id, closed) = (config.node_id, tokio::sync::Mutex::new(Some(closed)));
         let inner = Inner { raft, node_id, clock, proposals, published, producer_ids, tasks, stop, closed };
-        let metadata = Self { inner: Arc::new(inner) };
-        if let Err(error) = metadata.name_cluster(&config).await {
-            metadata.shutdown().await;
-            return Err(error);
-        }
-        Ok(metadata)
-    }
-
-    async fn name_cluster(&self, config: &MetadataConfig) -> Result<(), OpenError> {
-        if self.image().cluster_id.is_none() {
-            let cluster_id = config.cluster_id.unwrap_or_else(|| ClusterId(self.inner.clock.random_uuid()));
-            self.propose(Command::CreateCluster { cluster_id }).await.map_err(raft_error)?;
-        }
-        let found = self.image().cluster_id();
-        match config.cluster_id.filter(|expected| *expected != found) {
-            Some(expected) => Err(OpenError::WrongCluster {
-                path: config.dir.display().to_string(),
-                expected: expected.to_string(),
-                found: found.to_string(),
-            }),
-            None => Ok(()),
-        }
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     pub fn node_id(&self) -> BrokerId {
@@ -387,18 +368,18 @@ async fn lead_alone(raft: &Raft, node_id: u64, address: &str) -> Result<(), Open
         let node = BasicNode::new(address);
         raft.initialize(BTreeMap::from([(node_id, node)])).await.map_err(raft_error)?;
     }
+    // Asked of Raft's core, in line with what it does, as the metrics lag behind: an election on top of the one that
+    // `initialize` holds, or of a leadership restored from disk, would interrupt both.
+    let state = raft.with_raft_state(move |state| {
+        let alone = state.membership_state.effective().membership().voter_ids().eq([node_id]);
+        (alone, state.server_state)
+    });
+    match state.await.map_err(raft_error)? {
+        (false, _) => return Ok(()),
+        (true, ServerState::Leader | ServerState::Candidate) => {}
+        (true, _) => raft.trigger().elect().await.map_err(raft_error)?,
+    }
     let mut metrics = raft.metrics();
-    let (alone, leads) = {
-        let now = metrics.borrow_and_update();
-        let alone = now.membership_config.membership().voter_ids().eq([node_id]);
-        (alone, now.state == ServerState::Leader)
-    };
-    if !alone {
-        return Ok(());
-    }
-    if !leads {
-        raft.trigger().elect().await.map_err(raft_error)?;
-    }
     let leading = |now: &openraft::RaftMetrics<u64, BasicNode>| {
         now.state == ServerState::Leader || now.running_state.is_err()
     };

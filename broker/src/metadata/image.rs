@@ -117,6 +117,8 @@ pub struct Document {
 /// The whole metadata at one moment. Copies share what they have in common.
 #[derive(Debug, Clone, Default)]
 pub struct MetadataImage {
+    /// From this broker's own file, not from the log: it is there before any command, and every broker of a cluster
+    /// has been given the same one.
     pub(super) cluster_id: Option<ClusterId>,
     pub(super) next_broker_epoch: i64,
     pub(super) next_producer_id: i64,
@@ -132,7 +134,12 @@ pub struct MetadataImage {
 }
 
 impl MetadataImage {
-    /// Set before `Metadata::open` returns.
+    /// The image of a cluster in which nothing has happened.
+    pub fn of_cluster(cluster_id: ClusterId) -> Self {
+        Self { cluster_id: Some(cluster_id), ..Self::default() }
+    }
+
+    /// What `Metadata` shows always has one.
     pub fn cluster_id(&self) -> ClusterId {
         self.cluster_id.expect("a cluster has its id before anyone sees its image")
     }

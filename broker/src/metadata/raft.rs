@@ -4,6 +4,7 @@ use openraft::{BasicNode, LogId, StoredMembership, Vote};
 use serde::{Deserialize, Serialize};
 
 use super::command::{CommandBatch, Rejection, Response};
+use super::image::ClusterId;
 use super::snapshot::SnapshotData;
 use crate::codec::Encoded;
 use crate::ids::BrokerId;
@@ -39,6 +40,8 @@ pub(super) struct AppliedState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     pub(super) node_id: BrokerId,
+    /// Checked when brokers meet, before any entry of a log is exchanged.
+    pub(super) cluster_id: ClusterId,
 }
 
 impl Encoded for Vote<u64> {

@@ -15,7 +15,6 @@ use crate::ids::{BrokerId, PartitionIndex, TopicId, TopicName};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Row {
     Cluster {
-        cluster_id: Option<ClusterId>,
         next_broker_epoch: i64,
         next_producer_id: i64,
         next_document_version: u64,
@@ -81,7 +80,6 @@ impl MetadataImage {
     pub(super) fn row(&self, key: &RowKey) -> Option<Row> {
         match key {
             RowKey::Cluster => Some(Row::Cluster {
-                cluster_id: self.cluster_id,
                 next_broker_epoch: self.next_broker_epoch,
                 next_producer_id: self.next_producer_id,
                 next_document_version: self.next_document_version,
@@ -137,17 +135,20 @@ impl MetadataImage {
 }
 
 /// Puts an image together from rows in the order of their keys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ImageBuilder {
     image: MetadataImage,
     topics: BTreeMap<TopicId, TopicImage>,
 }
 
 impl ImageBuilder {
+    pub(super) fn of_cluster(cluster_id: ClusterId) -> Self {
+        Self { image: MetadataImage::of_cluster(cluster_id), topics: BTreeMap::new() }
+    }
+
     pub(super) fn add(&mut self, row: Row) -> Result<(), RowError> {
         match row {
-            Row::Cluster { cluster_id, next_broker_epoch, next_producer_id, next_document_version } => {
-                self.image.cluster_id = cluster_id;
+            Row::Cluster { next_broker_epoch, next_producer_id, next_document_version } => {
                 self.image.next_broker_epoch = next_broker_epoch;
                 self.image.next_producer_id = next_producer_id;
                 self.image.next_document_version = next_document_version;

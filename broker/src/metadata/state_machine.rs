@@ -13,7 +13,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransacti
 use tokio::sync::watch;
 
 use super::delta::{MetadataDelta, RowKey};
-use super::image::MetadataImage;
+use super::image::{ClusterId, MetadataImage};
 use super::log_store::fatal;
 use super::raft::{AppliedState, BatchResponse, Entry, Membership, SnapshotMeta, StorageError, TypeConfig};
 use super::rows::{ImageBuilder, Row};
@@ -25,6 +25,7 @@ use crate::codec;
 #[derive(Debug)]
 pub(super) struct StateMachine {
     store: Store,
+    cluster_id: ClusterId,
     image: MetadataImage,
     applied: AppliedState,
     published: watch::Sender<Published>,
@@ -43,12 +44,15 @@ type CurrentSnapshot = Arc<Mutex<Option<(SnapshotMeta, Arc<MetadataImage>)>>>;
 
 impl StateMachine {
     /// Reads the state. A snapshot that was taken before is the state as it stands: no older one is ever needed.
-    pub(super) async fn load(store: Store) -> Result<(Self, watch::Receiver<Published>), StoreError> {
-        let (image, applied, has_snapshot) = store.run(load).await?;
+    pub(super) async fn load(
+        store: Store,
+        cluster_id: ClusterId,
+    ) -> Result<(Self, watch::Receiver<Published>), StoreError> {
+        let (image, applied, has_snapshot) = store.run(move |db| load(db, cluster_id)).await?;
         let current = has_snapshot.then(|| (snapshot_meta(&applied), Arc::new(image.clone())));
         let (published, readers) = watch::channel(Published::default());
         let current = Arc::new(Mutex::new(current));
-        let machine = Self { store, image, applied, published, current };
+        let machine = Self { store, cluster_id, image, applied, published, current };
         machine.publish();
         Ok((machine, readers))
     }
@@ -61,11 +65,11 @@ impl StateMachine {
     }
 }
 
-fn load(db: &Database) -> Result<(MetadataImage, AppliedState, bool), StoreError> {
+fn load(db: &Database, cluster_id: ClusterId) -> Result<(MetadataImage, AppliedState, bool), StoreError> {
     let applied = get::<AppliedState>(db, APPLIED)?;
     let has_snapshot = get::<LogId<u64>>(db, SNAPSHOT)?.is_some();
     let table = db.begin_read()?.open_table(STATE)?;
-    let mut builder = ImageBuilder::default();
+    let mut builder = ImageBuilder::of_cluster(cluster_id);
     for item in table.iter()? {
         let (_, value) = item?;
         builder.add(codec::decode(value.value())?).map_err(|error| StoreError::Damaged(error.to_string()))?;
@@ -149,7 +153,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> Result<(), StorageError> {
         let failed = |error: StoreError| fatal(ErrorSubject::Snapshot(None), ErrorVerb::Write)(error);
         let bytes = snapshot.into_bytes().map_err(|e| failed(StoreError::Damaged(e.to_string())))?;
-        let image = snapshot::decode(&bytes).map_err(|e| failed(StoreError::Damaged(e.to_string())))?;
+        let image = snapshot::decode(&bytes, self.cluster_id)
+            .map_err(|e| failed(StoreError::Damaged(e.to_string())))?;
         let applied =
             AppliedState { last_applied: meta.last_log_id, membership: meta.last_membership.clone() };
         let rows: Result<Vec<_>, _> = image.row_keys().map(|key| encode_row(&image, &key)).collect();

@@ -7,16 +7,18 @@
 //! they are answered. The applied state and the committed mark are not; they become durable with the next synced
 //! commit, and after a crash Raft applies the log again from wherever the file stands. So a command costs one sync.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
+use super::image::ClusterId;
+use super::new_file::create;
 use super::raft::Identity;
 use super::schema::{FORMAT, FORMAT_VERSION, IDENTITY, LOG, META, STATE};
 use crate::codec::{self, DecodeError, EncodeError, Encoded};
+use crate::ids::BrokerId;
 
 /// Jobs that wait for the thread. Raft has at most a handful under way.
 const QUEUE_JOBS_MAX: usize = 64;
@@ -25,8 +27,6 @@ const QUEUE_JOBS_MAX: usize = 64;
 const CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 pub(super) const FILE_NAME: &str = "meta.redb";
-/// A file on its way to becoming `meta.redb`.
-const NEW_FILE_NAME: &str = "meta.redb.new";
 
 /// Why the metadata file can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +89,14 @@ pub(super) struct Store {
     jobs: mpsc::Sender<Job>,
 }
 
+/// Whose file it must be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) node_id: BrokerId,
+    /// `None` takes any.
+    pub(super) cluster_id: Option<ClusterId>,
+}
+
 /// Tells when the file has been closed.
 pub(super) type Closed = oneshot::Receiver<Result<(), StoreError>>;
 
@@ -96,19 +104,19 @@ impl Store {
     /// Starts the thread, which opens the file. `path` is for messages.
     pub(super) async fn open(
         path: &Path,
-        identity: Identity,
+        expected: Expected,
         open: impl FnOnce() -> Result<Database, OpenError> + Send + 'static,
-    ) -> Result<(Self, Closed), OpenError> {
+    ) -> Result<(Self, Identity, Closed), OpenError> {
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS_MAX);
         let (opened_tx, opened) = oneshot::channel();
         let (closed_tx, closed) = oneshot::channel();
         let shown = path.display().to_string();
         let thread = std::thread::Builder::new().name("metadata".to_owned());
         let in_thread = shown.clone();
-        let run = move || match open().and_then(|db| check(db, &in_thread, identity)) {
-            Ok(db) => {
+        let run = move || match open().and_then(|db| Ok((check(&db, &in_thread, expected)?, db))) {
+            Ok((identity, db)) => {
                 // The opener may have given up; then there are no jobs either.
-                let _ = opened_tx.send(Ok(()));
+                let _ = opened_tx.send(Ok(identity));
                 let _ = closed_tx.send(work(db, queue));
             }
             Err(error) => {
@@ -117,7 +125,7 @@ impl Store {
         };
         thread.spawn(run).map_err(|error| OpenError::Io { path: shown.clone(), error })?;
         match opened.await {
-            Ok(result) => result.map(|()| (Self { jobs }, closed)),
+            Ok(result) => result.map(|identity| (Self { jobs }, identity, closed)),
             // redb panics on some files that something else has written to.
             Err(_) => {
                 Err(OpenError::Damaged { path: shown, reason: "redb can't make sense of it".to_owned() })
@@ -179,40 +187,13 @@ pub(super) fn get<T: Encoded>(db: &Database, name: &str) -> Result<Option<T>, St
 }
 
 /// Opens `meta.redb` in a directory, or makes it.
-///
-/// A new file gets its tables under another name and takes its own only when they are on disk: whatever is called
-/// `meta.redb` is whole, at whatever moment the process died.
 pub(super) fn open_file(dir: &Path, identity: Identity) -> Result<Database, OpenError> {
     let path = dir.join(FILE_NAME);
-    if path.exists() {
-        return open_redb(&path);
+    if !path.exists() {
+        create(dir, identity)?;
     }
-    let io = |path: &Path, error| OpenError::Io { path: path.display().to_string(), error };
-    std::fs::create_dir_all(dir).map_err(|error| io(dir, error))?;
-    let new = dir.join(NEW_FILE_NAME);
-    let db = match open_redb(&new) {
-        Err(OpenError::Io { error, .. }) if error.kind() == io::ErrorKind::InvalidData => {
-            // A process died before redb had written its header; nothing was promised yet.
-            std::fs::remove_file(&new).map_err(|error| io(&new, error))?;
-            open_redb(&new)?
-        }
-        opened => opened?,
-    };
-    // Two processes may start at once: the lock on the new file decides between them, and the loser finds either
-    // the lock or, here, the winner's file.
-    if path.exists() {
-        drop(db);
-        return open_redb(&path);
-    }
-    format(&db, identity).map_err(|error| damaged(&new, &error))?;
-    std::fs::rename(&new, &path).map_err(|error| io(&path, error))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io(dir, error))?;
-    Ok(db)
-}
-
-fn open_redb(path: &Path) -> Result<Database, OpenError> {
     let shown = path.display().to_string();
-    redb::Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+    redb::Builder::new().set_cache_size(CACHE_BYTES).open(&path).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse { path: shown }
         }
@@ -231,20 +212,27 @@ pub(super) fn format(db: &Database, identity: Identity) -> Result<(), StoreError
     })
 }
 
-/// Refuses another version's file, and another node's.
-fn check(db: Database, path: &str, identity: Identity) -> Result<Database, OpenError> {
+/// Refuses another version's file, another node's, another cluster's.
+fn check(db: &Database, path: &str, expected: Expected) -> Result<Identity, OpenError> {
     let path = || path.to_owned();
     let unreadable = |error: StoreError| damaged(Path::new(&path()), &error);
-    let found = format_of(&db).map_err(unreadable)?;
+    let found = format_of(db).map_err(unreadable)?;
     if found > FORMAT_VERSION {
         return Err(OpenError::NewerFormat { path: path(), found });
     }
-    match get::<Identity>(&db, IDENTITY).map_err(unreadable)? {
-        Some(found) if found != identity => {
-            Err(OpenError::WrongNode { path: path(), expected: identity.node_id.0, found: found.node_id.0 })
+    let Some(found) = get::<Identity>(db, IDENTITY).map_err(unreadable)? else {
+        return Err(OpenError::Damaged { path: path(), reason: "it does not say whose it is".to_owned() });
+    };
+    if found.node_id != expected.node_id {
+        let (expected, found) = (expected.node_id.0, found.node_id.0);
+        return Err(OpenError::WrongNode { path: path(), expected, found });
+    }
+    match expected.cluster_id.filter(|id| *id != found.cluster_id) {
+        Some(expected) => {
+            let (expected, found) = (expected.to_string(), found.cluster_id.to_string());
+            Err(OpenError::WrongCluster { path: path(), expected, found })
         }
-        Some(_) => Ok(db),
-        None => Err(OpenError::Damaged { path: path(), reason: "it does not say whose it is".to_owned() }),
+        None => Ok(found),
     }
 }
 

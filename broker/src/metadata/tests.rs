@@ -1,6 +1,7 @@
 //! Commands in, image out.
 
 mod disk;
+mod encoding;
 mod storage;
 mod whole;
 
@@ -233,14 +234,6 @@ fn documents_are_guarded_by_versions() {
     assert_eq!(image(&again).document("pipeline", "p").unwrap().version, 3);
     let names: Vec<_> = image(&again).documents("pipeline").map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names, ["p", "q"]);
-}
-
-#[test]
-fn a_cluster_has_one_id() {
-    let first = Command::CreateCluster { cluster_id: ClusterId(Uuid::from_u128(7)) };
-    check(&[], &first, Ok(Response::Done));
-    check(std::slice::from_ref(&first), &first, Err(Rejection::ClusterExists));
-    assert_eq!(image(&[first]).cluster_id(), ClusterId(Uuid::from_u128(7)));
 }
 
 #[test]

@@ -61,6 +61,10 @@ impl ForgetfulDisk {
         Self { state: Arc::new(Mutex::new(restarted)) }
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.state.lock().unwrap().current.len()
+    }
+
     /// Every further write and sync fails.
     pub(super) fn fail(&self) {
         self.state.lock().unwrap().failing = true;
@@ -131,8 +135,9 @@ impl StorageBackend for Backend {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         state.check()?;
-        state.synced = state.current.clone();
-        state.unsynced.clear();
+        for (start, data) in std::mem::take(&mut state.unsynced) {
+            state.synced[start..start + data.len()].copy_from_slice(&data);
+        }
         Ok(())
     }
 

@@ -9,14 +9,16 @@ use openraft::storage::{LogFlushed, RaftLogStorage, RaftStateMachine, Snapshot};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{LogId, LogState, OptionalSend, RaftLogReader, RaftSnapshotBuilder, Vote};
 use tempfile::TempDir;
+use uuid::Uuid;
 
+use super::super::image::ClusterId;
 use super::super::log_store::LogStore;
 use super::super::raft::{
     BatchResponse, Entry, Identity, Membership, SnapshotMeta, StorageError, TypeConfig,
 };
 use super::super::snapshot::SnapshotData;
 use super::super::state_machine::{SnapshotBuilder, StateMachine};
-use super::super::store::{Closed, FILE_NAME, Store, open_file};
+use super::super::store::{Closed, Expected, FILE_NAME, Store, open_file};
 use crate::ids::BrokerId;
 
 /// Both halves over one file.
@@ -28,11 +30,13 @@ struct Opened {
 
 impl Opened {
     async fn at(dir: &Path) -> Self {
-        let identity = Identity { node_id: BrokerId(0) };
+        let cluster_id = ClusterId(Uuid::from_u128(7));
+        let identity = Identity { node_id: BrokerId(0), cluster_id };
+        let expected = Expected { node_id: BrokerId(0), cluster_id: Some(cluster_id) };
         let in_thread = dir.to_owned();
         let open = move || open_file(&in_thread, identity);
-        let (store, closed) = Store::open(&dir.join(FILE_NAME), identity, open).await.unwrap();
-        let (machine, _) = StateMachine::load(store.clone()).await.unwrap();
+        let (store, _, closed) = Store::open(&dir.join(FILE_NAME), expected, open).await.unwrap();
+        let (machine, _) = StateMachine::load(store.clone(), cluster_id).await.unwrap();
         Self { log: LogStore::new(store), machine, closed }
     }
 
