@@ -12,7 +12,8 @@
 //!
 //! The core is split by what it does to a group: `join`, `static_member`, `sync`, `membership` (heartbeat and
 //! leave) and `commit` handle requests, `rebalance` moves a group from one generation to the next,
-//! `classic_group` holds the members and their invariants. `writes` is the group commit.
+//! `classic_group` holds the members and their invariants. `writes` is the group commit. `record_codec` alone
+//! knows the bytes of records.
 
 mod ids;
 
@@ -41,13 +42,20 @@ mod sync;
 
 mod shard;
 
+mod actor;
+mod coordinator;
+mod offsets_log;
+mod record_codec;
+
 #[cfg(test)]
 mod testing;
 
 pub use config::GroupConfig;
+pub use coordinator::GroupCoordinator;
 pub use error::{AppendError, GroupError};
 pub use group_state::GroupState;
 pub use ids::{GenerationId, GroupId, GroupInstanceId, MemberId};
+pub use offsets_log::{LogChunk, LogRecord, OffsetsLog, ReadError};
 pub use partitioner::partition_for;
 pub use record::{CommittedOffset, GroupMetadata, GroupRecord, MemberMetadata, OffsetKey};
 pub use reply::{

@@ -1,6 +1,7 @@
 //! Offsets: commit, fetch, delete, expire.
 
 use super::classic_group::ClassicGroup;
+use super::config::NAME_BYTES_MAX;
 use super::step::Step;
 use super::writes::Completion;
 use super::{
@@ -24,7 +25,7 @@ impl ClassicGroup {
         let mut records = Vec::with_capacity(request.offsets.len());
         let mut results = Vec::with_capacity(request.offsets.len());
         for offset in &request.offsets {
-            if offset.metadata.len() > step.config.offset_metadata_max_bytes {
+            if offset.metadata.len() > step.config.offset_metadata_max_bytes.min(NAME_BYTES_MAX) {
                 results.push(Err(GroupError::OffsetMetadataTooLarge));
                 continue;
             }

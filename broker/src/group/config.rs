@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::BrokerConfig;
+
 /// Settings of the group coordinator. Each field's doc names the broker setting it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupConfig {
@@ -30,8 +32,27 @@ pub(super) const PENDING_MEMBERS_MAX: usize = 10_000;
 /// What a member's protocols may take together: the group's record has to fit one batch anyway.
 pub(super) const MEMBER_PROTOCOLS_BYTES_MAX: usize = 1 << 20;
 
+/// What a name that a client chooses may take. Records hold names of up to 32,767 bytes; a member's id is a
+/// name and a UUID.
+pub(super) const NAME_BYTES_MAX: usize = 32_000;
+
 /// Groups per partition of `__consumer_offsets`.
 pub(super) const GROUPS_MAX: usize = 1 << 20;
+
+impl GroupConfig {
+    pub fn new(config: &BrokerConfig) -> Self {
+        let millis = |ms: i64| Duration::from_millis(ms.unsigned_abs());
+        Self {
+            min_session_timeout_ms: config.group_min_session_timeout_ms,
+            max_session_timeout_ms: config.group_max_session_timeout_ms,
+            initial_rebalance_delay: millis(config.group_initial_rebalance_delay_ms.into()),
+            max_size: config.group_max_size.unsigned_abs() as usize,
+            offset_metadata_max_bytes: config.offset_metadata_max_bytes.unsigned_abs() as usize,
+            offsets_retention: millis(i64::from(config.offsets_retention_minutes) * 60_000),
+            offsets_retention_check_interval: millis(config.offsets_retention_check_interval_ms),
+        }
+    }
+}
 
 impl Default for GroupConfig {
     fn default() -> Self {

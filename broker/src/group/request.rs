@@ -143,6 +143,36 @@ pub struct ListGroups {
 }
 
 impl Request {
+    /// The group it is about; `None` for all.
+    pub(super) fn group_id(&self) -> Option<&GroupId> {
+        match self {
+            Self::Join(request) => Some(&request.group_id),
+            Self::Sync(request) => Some(&request.group_id),
+            Self::Heartbeat(request) => Some(&request.group_id),
+            Self::Leave(request) => Some(&request.group_id),
+            Self::CommitOffsets(request) => Some(&request.group_id),
+            Self::FetchOffsets(request) => Some(&request.group_id),
+            Self::DeleteOffsets(request) => Some(&request.group_id),
+            Self::DeleteGroup(group_id) | Self::DescribeGroup(group_id) => Some(group_id),
+            Self::ListGroups(_) => None,
+        }
+    }
+
+    /// Requests of members need a group with a name; committed offsets may be kept under the empty one, as
+    /// in Kafka, where ancient clients did that.
+    pub(super) fn needs_named_group(&self) -> bool {
+        match self {
+            Self::Join(_) | Self::Sync(_) | Self::Heartbeat(_) | Self::Leave(_) | Self::DeleteOffsets(_) => {
+                true
+            }
+            Self::CommitOffsets(_)
+            | Self::FetchOffsets(_)
+            | Self::DeleteGroup(_)
+            | Self::DescribeGroup(_)
+            | Self::ListGroups(_) => false,
+        }
+    }
+
     /// The answer to a request that can't be looked at.
     pub(super) fn refuse(&self, error: GroupError) -> Reply {
         match self {

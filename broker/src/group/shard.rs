@@ -16,7 +16,7 @@ use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use super::classic_group::ClassicGroup;
-use super::config::{GROUPS_MAX, MEMBER_PROTOCOLS_BYTES_MAX};
+use super::config::{GROUPS_MAX, MEMBER_PROTOCOLS_BYTES_MAX, NAME_BYTES_MAX};
 use super::offsets::Offsets;
 use super::step::{Command, Now, Step, TimerKey};
 use super::timers::Timers;
@@ -111,7 +111,8 @@ impl Shard {
             Phase::Loading => Some(GroupError::CoordinatorLoadInProgress),
             Phase::Unloaded => Some(GroupError::NotCoordinator),
         };
-        if let Some(error) = refusal {
+        let nameable = request.group_id().is_none_or(|group_id| group_id.as_str().len() <= NAME_BYTES_MAX);
+        if let Some(error) = refusal.or((!nameable).then_some(GroupError::InvalidGroupId)) {
             return commands.push(Command::Reply(token, request.refuse(error)));
         }
         match request {
@@ -167,7 +168,10 @@ impl Shard {
             return Err(GroupError::InvalidSessionTimeout);
         }
         let bytes: usize = request.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
-        if bytes > MEMBER_PROTOCOLS_BYTES_MAX {
+        let instance_id = request.group_instance_id.as_ref().map_or("", |id| id.as_str());
+        let names = [&*request.client_id, &*request.client_host, instance_id, &*request.protocol_type];
+        let names = names.into_iter().chain(request.protocols.iter().map(|protocol| &*protocol.name));
+        if bytes > MEMBER_PROTOCOLS_BYTES_MAX || names.into_iter().any(|name| name.len() > NAME_BYTES_MAX) {
             return Err(GroupError::InvalidRequest);
         }
         if !self.groups.contains_key(&request.group_id) {

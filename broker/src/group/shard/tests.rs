@@ -53,6 +53,8 @@ fn joins_are_refused_for_what_they_ask() {
         |join| join.protocols[0].metadata = Bytes::from(vec![0; (1 << 20) + 1]),
         GroupError::InvalidRequest,
     );
+    check(|join| join.client_id = "x".repeat(32_001).into(), GroupError::InvalidRequest);
+    check(|join| join.group_id = GroupId::new(&"x".repeat(32_001)), GroupError::InvalidGroupId);
     check(
         |join| {
             join.group_id = GroupId::new("none");
