@@ -1,0 +1,121 @@
+//! The command line of `millstream`: what can be asked, and who answers.
+//!
+//! `topic`, `produce`, `consume`, `group` and `bench` are Kafka clients and work against any cluster that
+//! speaks the protocol. What a command prints goes through [`output`]; why it failed is a
+//! [`failure::Failure`], which also decides the exit code: 0 it worked, 1 it did not, 2 it was asked wrongly.
+
+mod bench;
+mod clock;
+mod cluster;
+mod completions;
+mod connection;
+mod consume;
+mod failure;
+mod group;
+mod interrupt;
+mod output;
+mod position;
+mod produce;
+mod timestamp;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::failure::Failure;
+use self::output::Output;
+
+const EXIT_CODES: &str = "Exit codes: 0 it worked, 1 it did not, 2 the command line is wrong.";
+
+/// A Kafka-compatible streaming platform that runs WebAssembly plugins beside the data.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Print JSON, for scripts
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create, list, describe and delete topics
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+    /// Send lines as records to a topic
+    Produce(produce::ProduceArgs),
+    /// Print the records of topics
+    Consume(consume::ConsumeArgs),
+    /// List, describe, delete and reset consumer groups
+    #[command(subcommand)]
+    Group(group::GroupCommand),
+    /// Measure a cluster: throughput and latency
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArgs),
+}
+
+impl Command {
+    /// What is logged unless `MILLSTREAM_LOG` says otherwise. A client reports its own failures, in one line;
+    /// librdkafka's running commentary would bury it.
+    fn default_log_filter(&self) -> &'static str {
+        match self {
+            Self::Topic(_)
+            | Self::Produce(_)
+            | Self::Consume(_)
+            | Self::Group(_)
+            | Self::Bench(_)
+            | Self::Completions(_) => "error,librdkafka=off",
+        }
+    }
+}
+
+/// Runs the command and reports how it went.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    start_logging(cli.command.default_log_filter());
+    let mut output = Output::to_stdout(cli.json);
+    let outcome = dispatch(cli.command, &mut output).and_then(|()| output.flush());
+    match outcome {
+        // Whoever read our output has seen enough, as in `millstream consume | head`.
+        Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // What was already answered comes before the reason why there is no more of it.
+            let _ = output.flush();
+            output::complain(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn dispatch(command: Command, output: &mut Output) -> Result<(), Failure> {
+    match command {
+        Command::Topic(command) => topic::run(command, output),
+        Command::Produce(args) => produce::run(&args, output),
+        Command::Consume(args) => consume::run(&args, output),
+        Command::Group(command) => group::run(command, output),
+        Command::Bench(command) => bench::run(command, output),
+        Command::Completions(args) => completions::run(&args, output),
+    }
+}
+
+fn start_logging(default_filter: &str) {
+    let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(default_filter));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

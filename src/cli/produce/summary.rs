@@ -1,0 +1,107 @@
+//! What became of the records that were sent.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use serde::Serialize;
+
+use crate::cli::connection::log_to_tracing;
+use crate::cli::failure::{Failure, explain};
+use crate::cli::output::{Output, human_bytes};
+
+/// Counted by the client as delivery reports arrive.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries(Mutex<Counts>);
+
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    records: u64,
+    bytes: u64,
+    failed: u64,
+    first_error: Option<String>,
+}
+
+/// Receives the delivery reports of a producer.
+pub(super) struct DeliveryContext(Arc<Deliveries>);
+
+impl DeliveryContext {
+    pub(super) fn new(deliveries: Arc<Deliveries>) -> Self {
+        Self(deliveries)
+    }
+}
+
+impl ClientContext for DeliveryContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_to_tracing(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(target: "librdkafka", %error, "{reason}");
+    }
+}
+
+impl ProducerContext for DeliveryContext {
+    /// The bytes of key and value.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, bytes: usize) {
+        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(_) => {
+                counts.records += 1;
+                counts.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+            }
+            Err((error, _)) => {
+                counts.failed += 1;
+                counts.first_error.get_or_insert_with(|| {
+                    error.rdkafka_error_code().map_or_else(|| error.to_string(), explain)
+                });
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Summary<'a> {
+    topic: &'a str,
+    records: u64,
+    bytes: u64,
+    pub(super) failed: u64,
+    seconds: f64,
+    /// Whether the cluster said that it has the records.
+    pub(super) confirmed: bool,
+    #[serde(rename = "error")]
+    pub(super) first_error: Option<String>,
+}
+
+impl<'a> Summary<'a> {
+    pub(super) fn new(topic: &'a str, deliveries: &Deliveries, seconds: f64) -> Self {
+        let counts = deliveries.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self {
+            topic,
+            records: counts.records,
+            bytes: counts.bytes,
+            failed: counts.failed,
+            seconds,
+            confirmed: true,
+            first_error: counts.first_error,
+        }
+    }
+
+    pub(super) fn print(&self, output: &mut Output) -> Result<(), Failure> {
+        if output.json() {
+            return output.document(self);
+        }
+        let verb = if self.confirmed { "delivered" } else { "sent, unconfirmed," };
+        output.line(format_args!(
+            "{verb} {} record(s), {}, to {} in {:.1} s",
+            self.records,
+            human_bytes(self.bytes),
+            self.topic,
+            self.seconds
+        ))
+    }
+}
