@@ -22,6 +22,9 @@ const PARTITIONS_PER_QUESTION: usize = 5_000;
 /// How often new metadata is asked for while partitions have no leader yet.
 const METADATA_POLL: Duration = Duration::from_millis(50);
 
+/// How long a question is asked again while the answer is that a leader or a coordinator moves.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// A partition by name and index, in the order in which people list them.
 pub(crate) type TopicPartition = (String, i32);
 
@@ -151,6 +154,14 @@ impl Cluster {
         partitions: &[TopicPartition],
         position: Position,
     ) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
+        retrying(|| self.ask_for_offsets(partitions, position))
+    }
+
+    fn ask_for_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        position: Position,
+    ) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
         let asked = match position {
             Position::Offset(offset) => {
                 return Ok(partitions.iter().map(|partition| (partition.clone(), offset)).collect());
@@ -184,7 +195,7 @@ impl Cluster {
             return Err(Failure::Kafka { action, code: RDKafkaErrorCode::LeaderNotAvailable });
         }
         if !at_end.is_empty() {
-            offsets.extend(self.offsets(&at_end, Position::End)?);
+            offsets.extend(self.ask_for_offsets(&at_end, Position::End)?);
         }
         Ok(offsets)
     }
@@ -202,6 +213,13 @@ impl Cluster {
 
     /// What the group of [`Cluster::connect_for_group`] has committed, for those partitions that it has.
     pub(crate) fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, Committed>, Failure> {
+        retrying(|| self.ask_for_committed(partitions))
+    }
+
+    fn ask_for_committed(
         &self,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, Committed>, Failure> {
@@ -232,10 +250,41 @@ impl Cluster {
             list.add_partition_offset(topic, *partition, Offset::Offset(offset))
                 .map_err(|error| Failure::kafka(format!("commit offset {offset}"), &error))?;
         }
-        self.consumer
-            .commit(&list, CommitMode::Sync)
-            .map_err(|error| Failure::kafka("commit the new offsets", &error))
+        retrying(|| {
+            self.consumer
+                .commit(&list, CommitMode::Sync)
+                .map_err(|error| Failure::kafka("commit the new offsets", &error))
+        })
     }
+}
+
+/// Asks again while leaders move, as they do a moment after a topic was created.
+fn retrying<T>(mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let waited = Stopwatch::start();
+    loop {
+        match ask() {
+            Err(Failure::Kafka { code, .. })
+                if is_passing(code) && waited.seconds() < RETRY_TIMEOUT.as_secs_f64() =>
+            {
+                std::thread::sleep(METADATA_POLL);
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether the cluster will soon answer otherwise.
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::NotLeaderForPartition
+            | RDKafkaErrorCode::LeaderNotAvailable
+            | RDKafkaErrorCode::UnknownLeaderEpoch
+            | RDKafkaErrorCode::FencedLeaderEpoch
+            | RDKafkaErrorCode::CoordinatorLoadInProgress
+            | RDKafkaErrorCode::CoordinatorNotAvailable
+            | RDKafkaErrorCode::NotCoordinator
+    )
 }
 
 fn list_of(partitions: &[TopicPartition], offset: Offset) -> Result<TopicPartitionList, Failure> {

@@ -136,8 +136,11 @@ pub(crate) fn explain(code: RDKafkaErrorCode) -> String {
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed => "not authorized",
         _ => {
+            // "Name (Broker: Description)", of which the description reads well.
             let description = code.to_string();
-            return description.split_once(" (").map_or(description.clone(), |(text, _)| text.to_owned());
+            let inside = description.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+            let words = inside.unwrap_or(&description);
+            return words.trim_start_matches("Broker: ").trim_start_matches("Local: ").to_lowercase();
         }
     };
     words.to_owned()
@@ -147,7 +150,7 @@ pub(crate) fn explain(code: RDKafkaErrorCode) -> String {
 mod tests {
     use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-    use super::Failure;
+    use super::{Failure, explain};
 
     #[test]
     fn a_failure_says_what_was_wrong_and_what_to_do() {
@@ -160,6 +163,12 @@ mod tests {
             "can't create topic a: not a valid replication factor: it must be at least 1 and at most the number of brokers"
         );
         assert_eq!(failure.exit_code(), 1);
+    }
+
+    #[test]
+    fn codes_without_advice_are_described() {
+        assert_eq!(explain(RDKafkaErrorCode::UnknownLeaderEpoch), "unknown leader epoch");
+        assert_eq!(explain(RDKafkaErrorCode::InvalidMessage), "invalid message");
     }
 
     #[test]
