@@ -1,6 +1,7 @@
 //! Properties of every message at every version.
 
 mod entropy;
+mod primitives;
 
 use proptest::prelude::*;
 

@@ -1,5 +1,7 @@
 //! Compares with what Kafka's own Java implementation writes; see `golden/Golden.java`.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, also outside its #[test] function")]
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! Runs the bodies of the fuzz targets on random and on damaged inputs, as far as a stable
 //! toolchain can; `fuzz/` goes further.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, also outside its #[test] function")]
+
 use std::path::Path;
 
 use proptest::prelude::*;
