@@ -106,6 +106,9 @@ pub enum ConfigError {
     Unknown { name: String, nearest: Option<&'static str> },
     #[error("invalid value {value:?} for configuration {name}: {reason}")]
     Invalid { name: &'static str, value: String, reason: InvalidValue },
+    /// Every broker key, so far.
+    #[error("{name} can't be set while the broker runs")]
+    ReadOnly { name: String },
     /// Each value is fine, the two together are not.
     #[error("{name} is {value:?}, which {conflict}")]
     Conflict { name: &'static str, value: String, conflict: &'static str },

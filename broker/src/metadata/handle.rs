@@ -209,6 +209,27 @@ impl Metadata {
         self.propose(command).await.map(|_| topic_id)
     }
 
+    /// The command that raises a topic's number of partitions to `total`, the new ones placed; nothing is changed.
+    pub fn create_partitions_command(&self, topic_id: TopicId, total: i32) -> Result<Command, ProposeError> {
+        let image = self.image();
+        let topic = image.topic_by_id(topic_id).ok_or(Rejection::UnknownTopicId(topic_id))?;
+        let found = topic.partition_count();
+        if total <= found {
+            return Err(PlacementError::NoIncrease { found, wanted: total }.into());
+        }
+        let first = topic.partitions.first().expect("a topic has a partition");
+        let factor = i16::try_from(first.replicas.len()).unwrap_or(i16::MAX);
+        // The round goes on where it stopped, by and large: brokers may have come since.
+        let start = topic_id.0.as_u128() as u32 as usize + topic.partitions.len();
+        let replicas = place(&image, total - found, factor, start)?;
+        Ok(Command::CreatePartitions { topic_id, expected_count: found, replicas })
+    }
+
+    pub async fn create_partitions(&self, topic_id: TopicId, total: i32) -> Result<(), ProposeError> {
+        let command = self.create_partitions_command(topic_id, total)?;
+        self.propose(command).await.map(drop)
+    }
+
     pub async fn delete_topic(&self, topic_id: TopicId) -> Result<(), ProposeError> {
         self.propose(Command::DeleteTopic { topic_id }).await.map(drop)
     }
@@ -288,6 +309,10 @@ impl Metadata {
 
 #[cfg(test)]
 impl Metadata {
+    pub(super) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
     pub(super) fn last_log_index(&self) -> u64 {
         self.inner.raft.metrics().borrow().last_log_index.unwrap_or_default()
     }
@@ -344,11 +369,14 @@ fn validate(command: &Command) -> Result<(), ConfigError> {
             };
             changes.iter().try_for_each(set)
         }
+        Command::ConfigChange { resource: ConfigResource::Broker(_), changes } => {
+            changes.keys().next().map_or(Ok(()), |name| Err(ConfigError::ReadOnly { name: name.clone() }))
+        }
         _ => Ok(()),
     }
 }
 
-fn raft_config() -> Arc<Config> {
+pub(super) fn raft_config() -> Arc<Config> {
     let config = Config {
         cluster_name: "millstream".to_owned(),
         heartbeat_interval: HEARTBEAT_MS,

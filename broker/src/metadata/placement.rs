@@ -7,6 +7,8 @@ use crate::ids::BrokerId;
 pub enum PlacementError {
     #[error("the number of partitions must be at least 1, not {0}")]
     Partitions(i32),
+    #[error("the topic has {found} partitions already, {wanted} is no increase")]
+    NoIncrease { found: i32, wanted: i32 },
     #[error("the replication factor must be at least 1, not {0}")]
     ReplicationFactor(i16),
     #[error("{wanted} replicas need as many brokers, and {brokers} are registered")]

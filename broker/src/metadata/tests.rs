@@ -2,6 +2,7 @@
 
 mod disk;
 mod encoding;
+mod replication;
 mod storage;
 mod whole;
 
