@@ -10,7 +10,7 @@ use crate::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, Top
 
 /// Partitions that one command may create, as in Kafka's controller.
 pub const PARTITIONS_PER_COMMAND_MAX: usize = 10_000;
-/// Partitions of the cluster: an image of so many takes some 50 MB.
+/// Partitions of the cluster: an image of so many takes 40 to 100 MB, by the number of topics.
 pub const PARTITIONS_MAX: usize = 200_000;
 pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of all documents: they are held in memory on every broker.
