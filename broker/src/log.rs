@@ -35,8 +35,12 @@ mod queue;
 pub mod read;
 mod span;
 
+pub mod reclaim;
+pub mod retention;
+
 mod commit;
 mod pieces;
+mod rewrite;
 mod roll;
 mod writer;
 

@@ -1,9 +1,8 @@
 //! What storage must know of a record batch: where its offsets lie, and who produced it.
 
-use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use millstream_record::RecordBatch;
 
-/// The smallest record batch: its header alone.
-pub const BATCH_BYTES_MIN: usize = 61;
+use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
 /// A batch's facts, taken from its validated header by whoever appends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +22,25 @@ pub struct BatchMeta {
 }
 
 impl BatchMeta {
+    /// The facts of a batch whose header was validated, to be appended at `base_offset`.
+    pub fn new(batch: &RecordBatch<'_>, base_offset: Offset, leader_epoch: LeaderEpoch) -> Self {
+        let producer = ProducerBatch {
+            id: ProducerId(batch.producer_id()),
+            epoch: ProducerEpoch(batch.producer_epoch()),
+            base_sequence: batch.base_sequence(),
+        };
+        Self {
+            base_offset,
+            last_offset: base_offset.plus(i64::from(batch.last_offset_delta())),
+            leader_epoch,
+            max_timestamp: batch.max_timestamp(),
+            length: batch.size_in_bytes() as u32,
+            producer: (producer.id.0 >= 0).then_some(producer),
+            is_transactional: batch.is_transactional(),
+            is_control: batch.is_control(),
+        }
+    }
+
     /// The offset after the batch.
     pub fn end_offset(&self) -> Offset {
         self.last_offset.plus(1)

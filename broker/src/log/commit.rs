@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use millstream_record::{PATCHED_PREFIX_BYTES, RecordBatch};
 use redb::Database;
 
 use super::LogNumber;
@@ -190,10 +191,9 @@ impl Stream {
 
     /// Base offset and leader epoch lie outside of what the batch's checksum covers.
     fn put_batch(&mut self, batch: &[u8], meta: &BatchMeta) {
-        self.put(&meta.base_offset.0.to_be_bytes());
-        self.put(&batch[8..12]);
-        self.put(&meta.leader_epoch.0.to_be_bytes());
-        self.put(&batch[16..]);
+        let whole = RecordBatch::new(batch).expect("whoever appends a batch has validated it");
+        self.put(&whole.patched_prefix(meta.base_offset.0, meta.leader_epoch.0));
+        self.put(&batch[PATCHED_PREFIX_BYTES..]);
     }
 
     pub(crate) fn put(&mut self, mut bytes: &[u8]) {

@@ -64,6 +64,7 @@ pub(crate) struct DirShared {
     next_segment_id: AtomicU64,
     logs: RwLock<HashMap<TopicIdPartition, Arc<Log>>>,
     segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
+    pub(crate) reclaiming: Mutex<()>,
     /// Held while listeners are told, so that none hears of a flush after it heard of the failure.
     telling: Mutex<()>,
     fenced: OnceLock<Arc<StorageError>>,
@@ -87,6 +88,7 @@ impl LogDir {
             next_segment_id: AtomicU64::new(0),
             logs: RwLock::default(),
             segments: RwLock::default(),
+            reclaiming: Mutex::default(),
             telling: Mutex::default(),
             fenced: OnceLock::new(),
         });
@@ -154,6 +156,10 @@ impl LogDir {
     pub fn close(mut self) -> Result<(), Arc<StorageError>> {
         self.stop();
         self.failure().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<DirShared> {
+        &self.shared
     }
 
     fn stop(&mut self) {

@@ -6,14 +6,16 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
+use millstream_record::HEADER_BYTES;
 
 use super::LogNumber;
-use super::batch::{BATCH_BYTES_MIN, BatchMeta};
+use super::batch::BatchMeta;
 use super::dir::DirShared;
 use super::error::StorageError;
 use super::leader_epochs::LeaderEpochs;
 use super::producer_states::ProducerStates;
 use super::queue::Command;
+use super::schema::Range;
 use super::segment::Segment;
 use super::span::{Span, SpanIndex};
 use super::state::{Change, LogState};
@@ -100,7 +102,7 @@ impl Log {
         for meta in &metas {
             assert_eq!(meta.base_offset, next_offset, "batches follow each other");
             assert!(meta.last_offset >= meta.base_offset, "a batch takes an offset");
-            assert!(meta.length as usize >= BATCH_BYTES_MIN, "a batch has a header");
+            assert!(meta.length as usize >= HEADER_BYTES, "a batch has a header");
             next_offset = meta.end_offset();
         }
         self.queue(&assigned, Command::Append { log: self.clone(), data, metas })?;
@@ -271,11 +273,33 @@ impl LogInner {
         self.spans.retain(|span| !span.is_empty());
     }
 
+    /// The offsets that the log has in a segment.
+    pub(crate) fn offsets_in(&self, segment: &Arc<Segment>) -> Option<std::ops::Range<i64>> {
+        let span = self.spans.iter().find(|span| Arc::ptr_eq(&span.segment, segment))?;
+        Some(span.first_offset..span.end_offset)
+    }
+
     /// Drops what the state says is gone: for spans that were read from disk.
     pub(crate) fn clip(&mut self) {
         self.truncate(self.state.log_end_offset.0);
         let start = self.state.log_start_offset.0;
         self.spans.retain(|span| span.end_offset > start);
+    }
+
+    /// A rewritten segment takes the old one's place, and holds `range` of the log: fewer batches
+    /// perhaps, but every live one.
+    pub(crate) fn replace_segment(&mut self, old: &Arc<Segment>, new: &Arc<Segment>, range: Option<&Range>) {
+        self.spans.retain_mut(|span| {
+            if !Arc::ptr_eq(&span.segment, old) {
+                return true;
+            }
+            let Some(range) = range else { return false };
+            span.segment = new.clone();
+            span.bytes = range.bytes;
+            span.batches = range.batches;
+            span.max_timestamp = range.max_timestamp;
+            true
+        });
     }
 
     /// The segment's index is on disk now.

@@ -30,7 +30,6 @@ pub(crate) enum Command {
         change: Change,
     },
     /// The segment's file goes once this is synced.
-    #[expect(dead_code, reason = "reclaiming segments removes them")]
     RemoveSegment(u32),
     /// Answered when everything before it is on disk.
     Barrier(SyncSender<Result<(), Arc<StorageError>>>),

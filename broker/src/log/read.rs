@@ -188,7 +188,7 @@ impl Log {
 
     /// Hands out the log's live batches in a segment, from about `from` on, until `each` breaks off;
     /// `None` if the segment was retired.
-    fn each_entry(
+    pub(crate) fn each_entry(
         &self,
         segment: &Arc<Segment>,
         from: i64,

@@ -1,10 +1,12 @@
 //! From one segment to the next: the new one's checkpoint, the old one's seal.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use redb::Database;
+use redb::{Database, WriteTransaction};
 
 use super::LogNumber;
 use super::batch::IndexEntry;
@@ -78,6 +80,7 @@ pub(crate) fn write_seal(
     });
     segment.write(|database| write_index(database, segment, indexes, seal))?;
     segment.close_writable()?;
+    segment.set_sealed_bytes(seal.end_position);
     for log in logs {
         log.inner_mut().forget_index(segment);
     }
@@ -86,7 +89,7 @@ pub(crate) fn write_seal(
 
 /// A log's rows of a seal.
 pub(crate) struct LogIndex {
-    range: schema::Range,
+    pub(crate) range: schema::Range,
     chunks: Vec<(i64, Vec<u8>)>,
 }
 
@@ -97,21 +100,21 @@ impl LogIndex {
         let SpanIndex::Memory(entries) = &span.index else {
             panic!("a segment is sealed once");
         };
-        Self::of_entries(entries, span.end_offset)
+        Some(Self::of_entries(entries, span.first_offset..span.end_offset))
     }
 
-    /// The index of entries that ascend, if there are any.
-    pub(crate) fn of_entries(entries: &[IndexEntry], end_offset: i64) -> Option<Self> {
+    /// The index of ascending entries, which are all there is within the offsets.
+    pub(crate) fn of_entries(entries: &[IndexEntry], offsets: Range<i64>) -> Self {
         let range = schema::Range {
-            first_offset: entries.first()?.base_offset,
-            end_offset,
+            first_offset: offsets.start,
+            end_offset: offsets.end,
             bytes: entries.iter().map(|entry| u64::from(entry.length)).sum(),
             batches: entries.len() as u64,
-            max_timestamp: entries.iter().map(|entry| entry.max_timestamp).max()?,
+            max_timestamp: entries.iter().map(|entry| entry.max_timestamp).max().unwrap_or(i64::MIN),
         };
         let chunks = entries.chunks(schema::INDEX_CHUNK_ENTRIES);
         let chunks = chunks.map(|chunk| (chunk[0].base_offset, schema::encode_index_chunk(chunk))).collect();
-        Some(Self { range, chunks })
+        Self { range, chunks }
     }
 }
 
@@ -124,21 +127,29 @@ pub(crate) fn write_index(
 ) -> Result<(), StorageError> {
     let path = &segment.path;
     let transaction = database.begin_write().map_err(StorageError::segment(path))?;
-    {
-        let mut index_rows = transaction.open_table(INDEX).map_err(StorageError::segment(path))?;
-        let mut range_rows = transaction.open_table(RANGES).map_err(StorageError::segment(path))?;
-        for (log, index) in indexes {
-            for (base_offset, chunk) in &index.chunks {
-                index_rows
-                    .insert((log.0, *base_offset), chunk.as_slice())
-                    .map_err(StorageError::segment(path))?;
-            }
-            let range = index.range.encode();
-            range_rows.insert(log.0, range.as_slice()).map_err(StorageError::segment(path))?;
-        }
-        let mut rows = transaction.open_table(SEGMENT).map_err(StorageError::segment(path))?;
-        let seal = seal.encode();
-        rows.insert(schema::SEGMENT_SEAL, seal.as_slice()).map_err(StorageError::segment(path))?;
-    }
+    write_index_rows(&transaction, path, indexes, seal)?;
     transaction.commit().map_err(StorageError::segment(path))
+}
+
+/// The rows of [`write_index`], in a transaction of the caller's.
+pub(crate) fn write_index_rows(
+    transaction: &WriteTransaction,
+    path: &Path,
+    indexes: impl Iterator<Item = (LogNumber, LogIndex)>,
+    seal: &SealRow,
+) -> Result<(), StorageError> {
+    let mut index_rows = transaction.open_table(INDEX).map_err(StorageError::segment(path))?;
+    let mut range_rows = transaction.open_table(RANGES).map_err(StorageError::segment(path))?;
+    for (log, index) in indexes {
+        for (base_offset, chunk) in &index.chunks {
+            let key = (log.0, *base_offset);
+            index_rows.insert(key, chunk.as_slice()).map_err(StorageError::segment(path))?;
+        }
+        let range = index.range.encode();
+        range_rows.insert(log.0, range.as_slice()).map_err(StorageError::segment(path))?;
+    }
+    let mut rows = transaction.open_table(SEGMENT).map_err(StorageError::segment(path))?;
+    let seal = seal.encode();
+    rows.insert(schema::SEGMENT_SEAL, seal.as_slice()).map_err(StorageError::segment(path))?;
+    Ok(())
 }

@@ -4,6 +4,7 @@ mod reader;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase};
@@ -30,6 +31,8 @@ pub(crate) struct Segment {
     pub(crate) number: u32,
     pub(crate) id: SegmentId,
     pub(crate) path: PathBuf,
+    /// Bytes of batches, dead or alive; 0 until the segment is sealed.
+    sealed_bytes: AtomicU64,
     file: RwLock<SegmentFile>,
 }
 
@@ -39,7 +42,6 @@ enum SegmentFile {
     Sealed(ReadOnlyDatabase),
     /// Sealed, and opened when it is read.
     Shut,
-    #[expect(dead_code, reason = "reclaiming segments retires them")]
     /// Rewritten or removed: whoever still has this segment looks again in its log.
     Retired,
 }
@@ -57,11 +59,17 @@ impl std::fmt::Debug for SegmentFile {
 
 impl Segment {
     pub(crate) fn writable(number: u32, id: SegmentId, path: PathBuf, database: Database) -> Self {
-        Self { number, id, path, file: RwLock::new(SegmentFile::Writable(database)) }
+        Self {
+            number,
+            id,
+            path,
+            sealed_bytes: AtomicU64::new(0),
+            file: RwLock::new(SegmentFile::Writable(database)),
+        }
     }
 
     pub(crate) fn sealed(number: u32, id: SegmentId, path: PathBuf) -> Self {
-        Self { number, id, path, file: RwLock::new(SegmentFile::Shut) }
+        Self { number, id, path, sealed_bytes: AtomicU64::new(0), file: RwLock::new(SegmentFile::Shut) }
     }
 
     /// Lets `write` work on the database of the segment, which must be the writable one.
@@ -128,6 +136,30 @@ impl Segment {
                 Ok(())
             }
         }
+    }
+
+    /// Turns away everyone who still has the segment, once `replace` has run while none reads from it.
+    pub(crate) fn retire<T>(
+        &self,
+        replace: impl FnOnce() -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let mut file = self.exclusive();
+        let replaced = replace()?;
+        *file = SegmentFile::Retired;
+        Ok(replaced)
+    }
+
+    /// Bytes of batches that a sealed segment holds, dead or alive.
+    pub(crate) fn sealed_bytes(&self) -> u64 {
+        self.sealed_bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_sealed_bytes(&self, bytes: u64) {
+        self.sealed_bytes.store(bytes, Ordering::Release);
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(*self.shared(), SegmentFile::Sealed(_) | SegmentFile::Shut)
     }
 
     fn open_shut(&self, disk: &dyn Disk) -> Result<(), StorageError> {

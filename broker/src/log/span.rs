@@ -81,8 +81,10 @@ impl Span {
         }
     }
 
+    /// A span without a batch isn't empty: a truncation within a batch left a gap, which must hide
+    /// what older segments hold of the same offsets.
     pub(crate) fn is_empty(&self) -> bool {
-        self.first_offset >= self.end_offset || self.batches == 0
+        self.first_offset >= self.end_offset
     }
 
     /// Bytes of the batches from `log_start_offset` on; exact for an index in memory, and in

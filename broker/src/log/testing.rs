@@ -7,8 +7,9 @@ mod faulty_disk;
 pub use faulty_disk::{Faults, FaultyDisk};
 
 use bytes::Bytes;
+use millstream_record::{HEADER_BYTES, RecordBatch, crc32c};
 
-use super::batch::{BATCH_BYTES_MIN, BatchMeta, ProducerBatch};
+use super::batch::{BatchMeta, ProducerBatch};
 use crate::ids::{LeaderEpoch, Offset};
 
 /// Random numbers from a seed (splitmix64): no dependency, and the same everywhere.
@@ -46,7 +47,7 @@ pub fn client_batch(
     producer: Option<ProducerBatch>,
     payload: &[u8],
 ) -> Bytes {
-    let mut batch = vec![0u8; BATCH_BYTES_MIN];
+    let mut batch = vec![0u8; HEADER_BYTES];
     batch.extend_from_slice(payload);
     let length = batch.len() as u32;
     let (id, epoch, base_sequence) =
@@ -61,25 +62,13 @@ pub fn client_batch(
     batch[51..53].copy_from_slice(&epoch.to_be_bytes());
     batch[53..57].copy_from_slice(&base_sequence.to_be_bytes());
     batch[57..61].copy_from_slice(&records.to_be_bytes());
-    let checksum = crc32c::crc32c(&batch[21..]);
+    let checksum = crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&checksum.to_be_bytes());
     Bytes::from(batch)
 }
 
 /// The facts of a [`client_batch`] that is appended at `base_offset`.
 pub fn batch_meta(batch: &Bytes, base_offset: Offset, leader_epoch: LeaderEpoch) -> BatchMeta {
-    let int = |at: usize| i32::from_be_bytes([batch[at], batch[at + 1], batch[at + 2], batch[at + 3]]);
-    let long = |at: usize| i64::from(int(at)) << 32 | i64::from(int(at + 4) as u32);
-    let id = crate::ids::ProducerId(long(43));
-    let epoch = crate::ids::ProducerEpoch(i16::from_be_bytes([batch[51], batch[52]]));
-    BatchMeta {
-        base_offset,
-        last_offset: base_offset.plus(i64::from(int(23))),
-        leader_epoch,
-        max_timestamp: long(35),
-        length: batch.len() as u32,
-        producer: (id.0 >= 0).then_some(ProducerBatch { id, epoch, base_sequence: int(53) }),
-        is_transactional: false,
-        is_control: false,
-    }
+    let batch = RecordBatch::new(batch).expect("it was built as one");
+    BatchMeta::new(&batch, base_offset, leader_epoch)
 }

@@ -1,6 +1,9 @@
 //! The storage engine as a whole, on a disk in memory.
 
 mod basics;
+mod crash;
+mod faults;
+mod reclaim;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use millstream_record::RecordBatch;
+
 use crate::ids::{Offset, TopicIdPartition};
 use crate::log::LogNumber;
-use crate::log::batch::{BATCH_BYTES_MIN, IndexEntry};
+use crate::log::batch::IndexEntry;
 use crate::log::dir::DirShared;
 use crate::log::disk::Access;
 use crate::log::error::{OpenError, StorageError};
@@ -102,7 +104,8 @@ fn read_sealed(
             let what = "it isn't sealed".to_owned();
             return Ok(Err(OpenError::NotASegment { path: reader.path().to_owned(), what }));
         };
-        SealRow::decode(&seal).map_err(StorageError::row(reader.path()))?;
+        let seal = SealRow::decode(&seal).map_err(StorageError::row(reader.path()))?;
+        segment.set_sealed_bytes(seal.end_position);
         reader.ranges().map(Ok)
     })?;
     let (ranges, _) = read.expect("nobody retires a segment during recovery");
@@ -185,10 +188,7 @@ pub(super) fn check_batches(
 
 /// Whether bytes are the batch that an index entry is of.
 pub(in crate::log) fn batch_is_intact(bytes: &[u8], entry: &IndexEntry) -> bool {
-    if bytes.len() < BATCH_BYTES_MIN || bytes.len() != entry.length as usize {
-        return false;
-    }
-    bytes[..8] == entry.base_offset.to_be_bytes()
-        && bytes[8..12] == (entry.length - 12).to_be_bytes()
-        && bytes[17..21] == crc32c::crc32c(&bytes[21..]).to_be_bytes()
+    let Ok(batch) = RecordBatch::new(bytes) else { return false };
+    let is_this = batch.base_offset() == entry.base_offset && batch.last_offset() == entry.last_offset;
+    is_this && bytes.len() == entry.length as usize && batch.verify_crc().is_ok()
 }

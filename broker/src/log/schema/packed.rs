@@ -1,5 +1,7 @@
 //! The little packed format of every row: a version byte, varints, and a CRC-32C over all of it.
 
+use millstream_record::crc32c;
+
 /// Row bytes that don't decode. What a reader does about it depends on where the row came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedRow {
@@ -53,7 +55,7 @@ impl PackedWriter {
     }
 
     pub(crate) fn finish(mut self) -> Vec<u8> {
-        let checksum = crc32c::crc32c(&self.bytes);
+        let checksum = crc32c(&self.bytes);
         self.bytes.extend_from_slice(&checksum.to_le_bytes());
         self.bytes
     }
@@ -69,7 +71,7 @@ impl<'a> PackedReader<'a> {
         let split = row.len().checked_sub(CHECKSUM_BYTES).ok_or(MalformedRow::Short)?;
         let (body, checksum) = row.split_at(split);
         let stored = u32::from_le_bytes(checksum.try_into().map_err(|_| MalformedRow::Short)?);
-        if crc32c::crc32c(body) != stored {
+        if crc32c(body) != stored {
             return Err(MalformedRow::Checksum);
         }
         match body.split_first() {

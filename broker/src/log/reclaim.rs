@@ -1,0 +1,165 @@
+//! Giving bytes back to the disk: segments without a live batch are removed, and one that is mostly
+//! dead is rewritten.
+//!
+//! Never key by key: deletes are what redb is worst at, and a file shrinks only as a whole.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError};
+
+use super::LogNumber;
+use super::batch::IndexEntry;
+use super::dir::{DirShared, LogDir};
+use super::disk::Access;
+use super::error::StorageError;
+use super::partition::{AppendError, Log};
+use super::queue::Command;
+use super::rewrite::Rewrite;
+use super::roll::UNFINISHED_SUFFIX;
+use super::schema;
+use super::segment::{Segment, open_writable};
+
+/// A segment is rewritten when less than this part of its batches is live.
+const LIVE_PERCENT_MIN: u64 = 50;
+
+/// What a reclaim did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    pub removed_segments: usize,
+    pub rewritten_segments: usize,
+    /// Of batches; the files shrink by a little more.
+    pub bytes: u64,
+}
+
+impl LogDir {
+    /// Removes what is dead, and rewrites at most one segment, so that a call's work is bounded.
+    /// Blocks; one call at a time does it, and readers and the writer go on meanwhile.
+    pub fn reclaim(&self) -> Result<Reclaimed, Arc<StorageError>> {
+        let shared = self.shared();
+        let _one = shared.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reclaimed = Reclaimed::default();
+        let mut sealed: Vec<Arc<Segment>> = shared.segments().values().cloned().collect();
+        sealed.retain(|segment| segment.is_sealed());
+        let mut logs: Vec<Arc<Log>> = shared.logs().values().cloned().collect();
+        logs.sort_by_key(|log| log.number());
+        // What isn't among the logs was deleted: once that is on disk, its batches are dead for good.
+        // Whatever else makes a batch dead shows here only after it was synced.
+        shared.flush()?;
+        let live = live_bytes(&logs);
+
+        // A segment may count without a live byte: see `Span::is_empty`.
+        let (kept, dead): (Vec<_>, Vec<_>) =
+            sealed.into_iter().partition(|segment| live.contains_key(&segment.number));
+        remove(shared, &dead, &mut reclaimed)?;
+        // The newest sealed segment is left alone: it has had the least time to lose anything, and
+        // what it loses next would have it rewritten again.
+        let older = kept.split_last().map_or(&[][..], |(_, older)| older);
+        let mut older = older.iter();
+        let mostly_dead =
+            older.find(|segment| live[&segment.number] * 100 < segment.sealed_bytes() * LIVE_PERCENT_MIN);
+        if let Some(segment) = mostly_dead {
+            let freed = rewrite(shared, &logs, segment, |_, _| true);
+            reclaimed.rewritten_segments += 1;
+            reclaimed.bytes += freed.map_err(|error| shared.fence(error))?;
+        }
+        shared.metrics.reclaimed(reclaimed.bytes);
+        Ok(reclaimed)
+    }
+}
+
+/// Live bytes by segment; those that no log refers to aren't among them.
+fn live_bytes(logs: &[Arc<Log>]) -> BTreeMap<u32, u64> {
+    let mut live: BTreeMap<u32, u64> = BTreeMap::new();
+    for log in logs {
+        let inner = log.inner();
+        for span in &inner.spans {
+            let bytes = span.live_bytes(inner.state.log_start_offset.0);
+            *live.entry(span.segment.number).or_default() += bytes;
+        }
+    }
+    live
+}
+
+/// Removes segments, once their removal is on disk: a segment that is missing without a word about
+/// it counts as lost.
+fn remove(
+    shared: &DirShared,
+    dead: &[Arc<Segment>],
+    reclaimed: &mut Reclaimed,
+) -> Result<(), Arc<StorageError>> {
+    if dead.is_empty() {
+        return Ok(());
+    }
+    for segment in dead {
+        // First of all: a segment that is opened meanwhile must not count on this one.
+        shared.segments_mut().remove(&segment.number);
+        match shared.queue.push(Command::RemoveSegment(segment.number)) {
+            Ok(()) => {}
+            Err(AppendError::Fenced(error)) => return Err(error),
+            Err(error) => panic!("a removal has no bytes and no log: {error}"),
+        }
+    }
+    shared.flush()?;
+    for segment in dead {
+        let removed = segment
+            .retire(|| shared.disk.remove(&segment.path).map_err(StorageError::io("remove", &segment.path)));
+        removed.map_err(|error| shared.fence(error))?;
+        reclaimed.removed_segments += 1;
+        reclaimed.bytes += segment.sealed_bytes();
+    }
+    Ok(())
+}
+
+/// Writes a sealed segment anew, partition after partition, with those of its live batches that
+/// `keep` accepts, and puts it in the old one's place. `logs` ascend, and what is not among them has
+/// no live batches. Answers the bytes that came free.
+pub(crate) fn rewrite(
+    shared: &DirShared,
+    logs: &[Arc<Log>],
+    old: &Arc<Segment>,
+    mut keep: impl FnMut(LogNumber, &IndexEntry) -> bool,
+) -> Result<u64, StorageError> {
+    let unfinished = shared.path.join(schema::segment_file_name(old.number) + UNFINISHED_SUFFIX);
+    let database = open_writable(&*shared.disk, &unfinished, Access::Create)?;
+    let segment = Segment::writable(old.number, shared.next_segment_id(), unfinished.clone(), database);
+    let (ranges, bytes) = segment.write(|database| {
+        let mut rewrite = Rewrite::begin(shared, database, &unfinished, old)?;
+        for log in logs {
+            rewrite.copy_log(log, old, &mut keep)?;
+        }
+        rewrite.finish()
+    })?;
+    segment.close_writable()?;
+
+    let new = Arc::new(Segment::sealed(old.number, segment.id, old.path.clone()));
+    new.set_sealed_bytes(bytes);
+    old.retire(|| {
+        shared.disk.rename(&unfinished, &old.path).map_err(StorageError::io("rename", &unfinished))?;
+        shared.disk.sync_dir(&shared.path).map_err(StorageError::io("sync", &shared.path))?;
+        shared.segments_mut().insert(new.number, new.clone());
+        for log in logs {
+            log.inner_mut().replace_segment(old, &new, ranges.get(&log.number()));
+        }
+        Ok(old.sealed_bytes().saturating_sub(bytes))
+    })
+}
+
+/// Hands out a log's live batches in a segment, with their bytes.
+pub(crate) fn each_live_batch(
+    log: &Log,
+    segment: &Arc<Segment>,
+    mut each: impl FnMut(&IndexEntry, Vec<u8>) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let start = log.log_start_offset().0;
+    log.each_entry(segment, start, |reader, entry| {
+        if entry.last_offset >= start {
+            let bytes = reader.bytes(entry.position, entry.length as usize)?.ok_or_else(|| {
+                let what = format!("there are no bytes at {}, which the index refers to", entry.position);
+                StorageError::inconsistent(reader.path(), what)
+            })?;
+            each(entry, bytes)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(())
+}
