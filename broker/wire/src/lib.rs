@@ -1,8 +1,9 @@
 //! Kafka's protocol messages, generated from its field tables.
 //!
 //! `messages/*.json` say which fields each version of a message has; the build script writes a module
-//! for each with its structs, `Default`, and reading and writing of every version. Dropping a
-//! table in adds an API. What is written by hand is the ground under it: [`Reader`] borrows from
+//! for each with its structs, `Default`, and reading and writing of every version. Dropping
+//! its two tables in adds an API (`messages/reduce.py` makes them, `tests/golden/Golden.java` the
+//! bytes to compare with). What is written by hand is the ground under it: [`Reader`] borrows from
 //! a received frame and bounds what a frame can make us allocate, [`FrameWriter`] collects a
 //! [`Frame`] without copying [`Records`].
 //!

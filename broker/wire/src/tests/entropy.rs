@@ -19,6 +19,7 @@ pub(super) struct Entropy<'e> {
     seed: &'e [u8],
 }
 
+#[allow(dead_code, reason = "every type of the tables has its method, whether or not one uses it now")]
 impl<'e> Entropy<'e> {
     pub(super) fn new(seed: &'e [u8]) -> Self {
         Self { seed }
@@ -64,6 +65,19 @@ impl<'e> Entropy<'e> {
 
     pub(super) fn i64(&mut self) -> i64 {
         i64::from_be_bytes(self.fixed())
+    }
+
+    pub(super) fn u16(&mut self) -> u16 {
+        u16::from_be_bytes(self.fixed())
+    }
+
+    pub(super) fn u32(&mut self) -> u32 {
+        u32::from_be_bytes(self.fixed())
+    }
+
+    /// Never NaN, which would not equal itself.
+    pub(super) fn f64(&mut self) -> f64 {
+        f64::from(self.i32()) / 3.0
     }
 
     pub(super) fn uuid(&mut self) -> Uuid {

@@ -176,7 +176,7 @@ public final class Golden {
         counter++;
         if (javaType == boolean.class) {
             return true;
-        } else if (javaType == byte.class) {
+        } else if (javaType == byte.class || javaType == Byte.class) {
             return (byte) -counter;
         } else if (javaType == short.class || javaType == Short.class) {
             return (short) (counter * 257);
