@@ -141,7 +141,7 @@ impl Metadata {
         ImageWatch { published: self.inner.published.clone() }
     }
 
-    /// Makes a change. When it returns, `image` shows it.
+    /// Makes a change. When it returns, `image` shows it. A caller that stops waiting does not stop the command.
     pub async fn propose(&self, command: Command) -> Result<Response, ProposeError> {
         validate(&command)?;
         let too_large = |_| ProposeError::TooLarge(codec::VALUE_BYTES_MAX);
@@ -276,7 +276,8 @@ impl Metadata {
         self.propose(Command::DeleteDocument { kind, name, expected_version }).await.map(drop)
     }
 
-    /// Waits until Raft has stopped because its storage failed, and says why; a node can't go on without it.
+    /// Waits until Raft has stopped, and says why: its storage failed, after which a node can't go on, or somebody
+    /// called `shutdown`.
     pub async fn failed(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
         loop {
