@@ -1,0 +1,150 @@
+//! The one wasmtime engine of the process: made when the first plugin is loaded, since a broker without
+//! plugins should not pay for it.
+//!
+//! ```text
+//! bytes -> artifact (what is it?) -> cache or compiler -> Component -> contract (imports, exports) -> Plugin
+//! ```
+
+mod artifact;
+mod cache;
+mod compiler;
+mod config;
+mod contract;
+mod ticker;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::Linker;
+
+use crate::plugin::{HostState, Plugin, link_host};
+
+pub use artifact::ArtifactError;
+pub use compiler::{CompileError, Compiler, InProcessCompiler};
+pub use contract::{ContractError, PluginForm};
+
+pub(crate) use cache::hex;
+pub(crate) use config::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+
+use cache::CompileCache;
+use ticker::Ticker;
+
+/// How often the epoch advances: the resolution of every time limit.
+const EPOCH_TICK: Duration = Duration::from_millis(5);
+
+/// How the engine is made.
+pub struct EngineConfig {
+    /// Where compiled code is kept; without one each process compiles anew.
+    pub cache_dir: Option<PathBuf>,
+    /// Live instances at most, over all stages.
+    pub instances_max: u32,
+    /// What turns WebAssembly into machine code.
+    pub compiler: Box<dyn Compiler>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { cache_dir: None, instances_max: 256, compiler: Box::new(InProcessCompiler) }
+    }
+}
+
+/// Why bytes did not become a plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    #[error("start the WebAssembly engine: {0}")]
+    Engine(String),
+}
+
+/// Compiles and checks plugins.
+pub struct PluginEngine {
+    config: EngineConfig,
+    state: Mutex<Option<Arc<EngineState>>>,
+}
+
+/// What exists once the engine does.
+pub(crate) struct EngineState {
+    pub(crate) engine: wasmtime::Engine,
+    linker: Linker<HostState>,
+    cache: Option<CompileCache>,
+    _ticker: Ticker,
+}
+
+impl PluginEngine {
+    pub fn new(config: EngineConfig) -> Self {
+        Self { config, state: Mutex::new(None) }
+    }
+
+    /// True once a plugin has been loaded.
+    pub fn is_started(&self) -> bool {
+        self.state.lock().expect("no code panics while it holds this lock").is_some()
+    }
+
+    /// Checks, compiles and links a component. Takes tens of milliseconds and more: call it on a thread that
+    /// may block.
+    pub fn load(&self, wasm: &[u8]) -> Result<Plugin, LoadError> {
+        artifact::check(wasm)?;
+        let state = self.state()?;
+        let sha256: [u8; 32] = Sha256::digest(wasm).into();
+        let component = self.component(&state, &sha256, wasm)?;
+        let form = contract::check(&component, &state.engine)?;
+        let pre = state.linker.instantiate_pre(&component).map_err(ContractError::link)?;
+        Plugin::new(Arc::clone(&state), sha256, form, pre).map_err(|error| ContractError::link(error).into())
+    }
+
+    fn component(
+        &self,
+        state: &EngineState,
+        sha256: &[u8; 32],
+        wasm: &[u8],
+    ) -> Result<wasmtime::component::Component, LoadError> {
+        if let Some(cache) = &state.cache
+            && let Some(component) = cache.get(&state.engine, sha256)
+        {
+            return Ok(component);
+        }
+        let code = self.config.compiler.compile(&state.engine, wasm)?;
+        if let Some(cache) = &state.cache {
+            cache.put(&state.engine, sha256, &code);
+        }
+        cache::load_own_code(&state.engine, &code).map_err(|error| CompileError::new(&error).into())
+    }
+
+    fn state(&self) -> Result<Arc<EngineState>, LoadError> {
+        let mut state = self.state.lock().expect("no code panics while it holds this lock");
+        if let Some(state) = &*state {
+            return Ok(Arc::clone(state));
+        }
+        let made = Arc::new(self.start().map_err(|error| LoadError::Engine(format!("{error:#}")))?);
+        *state = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn start(&self) -> wasmtime::Result<EngineState> {
+        let engine = config::engine(self.config.instances_max)?;
+        let mut linker = Linker::new(&engine);
+        link_host(&mut linker)?;
+        let ticker = Ticker::start(&engine, EPOCH_TICK)?;
+        let cache = self.config.cache_dir.clone().map(CompileCache::new);
+        Ok(EngineState { engine, linker, cache, _ticker: ticker })
+    }
+}
+
+impl EngineState {
+    /// Ticks after which a call that began now has used up `budget`. One more, since the first tick may come
+    /// at once.
+    pub(crate) fn ticks(budget: Duration) -> u64 {
+        let ticks = budget.as_nanos().div_ceil(EPOCH_TICK.as_nanos());
+        u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! What becomes a plugin and what does not, and that compiled code is kept.
+
+use super::*;
+use crate::guests;
+
+fn engine() -> PluginEngine {
+    PluginEngine::new(EngineConfig { instances_max: 4, ..EngineConfig::default() })
+}
+
+fn check_refused(wasm: &[u8], expect: &str) {
+    let error = engine().load(wasm).expect_err("this is no plugin");
+    assert!(error.to_string().contains(expect), "{error}");
+}
+
+#[test]
+fn the_engine_starts_with_the_first_plugin() {
+    let engine = engine();
+    assert!(engine.load(b"").is_err());
+    assert!(!engine.is_started());
+    assert_eq!(engine.load(&guests::identity()).unwrap().form(), PluginForm::TransformBatch);
+    assert!(engine.is_started());
+    assert_eq!(engine.load(&guests::typed_identity()).unwrap().form(), PluginForm::Transform);
+}
+
+#[test]
+fn a_component_that_exports_neither_form_says_what_it_exports() {
+    check_refused(&guests::other_component("(component)"), "it exports nothing");
+    let other = r#"(component (component $inner) (instance $inst (instantiate $inner))
+        (export "acme:thing/api@1.0.0" (instance $inst)))"#;
+    check_refused(&guests::other_component(other), "it exports acme:thing/api@1.0.0");
+}
+
+#[test]
+fn imports_that_are_not_granted_are_named() {
+    let greedy = r#"(component
+        (import "wasi:sockets/tcp@0.2.0" (instance))
+        (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#;
+    let greedy = guests::other_component(greedy);
+    check_refused(&greedy, "wasi:sockets/tcp@0.2.0, wasi:http/outgoing-handler@0.2.0");
+}
+
+#[test]
+fn a_granted_name_with_another_type_does_not_link() {
+    let wrong = r#"(component (import "millstream:plugin/log@0.1.0" (instance (export "shout" (func)))))"#;
+    // Refused for its exports first; what matters is that it is refused before it runs.
+    assert!(engine().load(&guests::other_component(wrong)).is_err());
+}
+
+#[test]
+fn a_component_that_does_not_parse_is_no_plugin() {
+    check_refused(b"\0asm\x0d\0\x01\0\xff\xff\xff", "compile the component");
+    let mut cut = guests::identity();
+    cut.truncate(cut.len() / 2);
+    check_refused(&cut, "compile the component");
+}
+
+/// Proposals that are switched off are refused when compiling.
+#[test]
+fn features_that_plugins_do_not_need_are_off() {
+    for module in [
+        "(module (memory i64 1))",
+        "(module (memory 1) (memory 1))",
+        "(module (memory 1 1 shared))",
+        "(module (type (struct (field i32))))",
+        "(module (tag))",
+    ] {
+        let component =
+            guests::other_component(&format!("(component (core {})", module.replacen('(', "", 1)));
+        check_refused(&component, "compile the component");
+    }
+}
+
+#[test]
+fn compiled_code_is_kept_and_damage_is_noticed() {
+    struct Counting(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+    impl Compiler for Counting {
+        fn compile(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            InProcessCompiler.compile(engine, wasm)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let compiled = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let load = || {
+        let compiler = Box::new(Counting(std::sync::Arc::clone(&compiled)));
+        let cache_dir = Some(dir.path().join("compiled"));
+        PluginEngine::new(EngineConfig { cache_dir, instances_max: 4, compiler })
+            .load(&guests::identity())
+            .unwrap();
+        compiled.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    assert_eq!(load(), 1);
+    assert_eq!(load(), 1, "the second process finds the code");
+
+    let file = std::fs::read_dir(dir.path().join("compiled")).unwrap().next().unwrap().unwrap().path();
+    let mut code = std::fs::read(&file).unwrap();
+    let middle = code.len() / 2;
+    code[middle] ^= 1;
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, &code).unwrap();
+    assert_eq!(load(), 2, "damaged code is not used");
+    assert_eq!(load(), 2, "and replaced");
+}

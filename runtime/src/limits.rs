@@ -1,0 +1,103 @@
+//! What a plugin may use. Every number has a ceiling, so that a pipeline cannot ask for the whole machine.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Largest component that is accepted. Interpreters of scripting languages take some tens of megabytes.
+pub const COMPONENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What an operator may allow one plugin at most; the pool of linear memories is laid out for it.
+pub const MEMORY_BYTES_CEILING: u64 = 1024 * 1024 * 1024;
+/// A plugin with less than one page of memory cannot hold a batch.
+pub const MEMORY_BYTES_FLOOR: u64 = 64 * 1024;
+const TIMEOUT_MS_CEILING: u64 = 10 * 60 * 1000;
+const OUTPUT_BYTES_CEILING: u32 = 256 * 1024 * 1024;
+const OUTPUTS_PER_RECORD_CEILING: u32 = 100_000;
+/// Outputs that a call may return whatever the size of its batch.
+pub const OUTPUTS_BASE: usize = 1024;
+/// Longest text that is kept of a plugin's reason or message.
+pub const REASON_BYTES_MAX: usize = 1024;
+
+/// One plugin's limits, as a pipeline states them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PluginLimits {
+    /// Linear memory of one instance, all its modules together.
+    pub memory_bytes_max: u64,
+    /// Wall clock time of one call of `transform`.
+    pub call_timeout_ms: u64,
+    /// Wall clock time of instantiation and `init`.
+    pub init_timeout_ms: u64,
+    /// What one call may return.
+    pub output_bytes_max: u32,
+    /// Outputs of one call: this for each input record, and [`OUTPUTS_BASE`].
+    pub outputs_per_record_max: u32,
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 64 * 1024 * 1024,
+            call_timeout_ms: 1000,
+            init_timeout_ms: 5000,
+            output_bytes_max: 32 * 1024 * 1024,
+            outputs_per_record_max: 64,
+        }
+    }
+}
+
+/// A limit outside of what the runtime supports.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {value}, but must be between {min} and {max}")]
+pub struct LimitError {
+    pub name: &'static str,
+    pub value: u64,
+    pub min: u64,
+    pub max: u64,
+}
+
+impl PluginLimits {
+    /// Every limit is within its floor and ceiling.
+    pub fn validate(&self) -> Result<(), LimitError> {
+        let check = |name, value, min, max| {
+            if (min..=max).contains(&value) { Ok(()) } else { Err(LimitError { name, value, min, max }) }
+        };
+        check("memory_bytes_max", self.memory_bytes_max, MEMORY_BYTES_FLOOR, MEMORY_BYTES_CEILING)?;
+        check("call_timeout_ms", self.call_timeout_ms, 1, TIMEOUT_MS_CEILING)?;
+        check("init_timeout_ms", self.init_timeout_ms, 1, TIMEOUT_MS_CEILING)?;
+        check("output_bytes_max", self.output_bytes_max.into(), 1024, OUTPUT_BYTES_CEILING.into())?;
+        let outputs = self.outputs_per_record_max.into();
+        check("outputs_per_record_max", outputs, 1, OUTPUTS_PER_RECORD_CEILING.into())
+    }
+
+    pub(crate) fn call_timeout(&self) -> Duration {
+        Duration::from_millis(self.call_timeout_ms)
+    }
+
+    pub(crate) fn init_timeout(&self) -> Duration {
+        Duration::from_millis(self.init_timeout_ms)
+    }
+
+    /// How many outputs a call with so many input records may return.
+    pub fn outputs_max(&self, record_count: usize) -> usize {
+        record_count.saturating_mul(self.outputs_per_record_max as usize).saturating_add(OUTPUTS_BASE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_within_the_ceilings() {
+        assert_eq!(PluginLimits::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_beyond_its_ceiling_is_named() {
+        let limits = PluginLimits { memory_bytes_max: u64::MAX, ..PluginLimits::default() };
+        let error = limits.validate().unwrap_err();
+        assert_eq!(error.name, "memory_bytes_max");
+        assert_eq!(error.max, MEMORY_BYTES_CEILING);
+    }
+}

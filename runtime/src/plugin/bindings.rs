@@ -1,0 +1,29 @@
+//! The contract as Rust, generated from `sdk/wit`. Records are lent to the guest and owned when they come back.
+
+mod batch {
+    wasmtime::component::bindgen!({
+        path: "../sdk/wit",
+        world: "batch-transformer",
+        exports: { default: async },
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+mod typed {
+    wasmtime::component::bindgen!({
+        path: "../sdk/wit",
+        world: "transformer",
+        exports: { default: async },
+        ownership: Borrowing { duplicate_if_necessary: true },
+        with: {
+            "millstream:plugin/types": super::batch::millstream::plugin::types,
+            "millstream:plugin/log": super::batch::millstream::plugin::log,
+        },
+    });
+}
+
+pub(super) use batch::exports::millstream::plugin::transform_batch::BatchOutput;
+pub(super) use batch::millstream::plugin::{log, types};
+pub(super) use batch::{BatchTransformer, BatchTransformerPre};
+pub(super) use typed::exports::millstream::plugin::transform;
+pub(super) use typed::{Transformer, TransformerPre};

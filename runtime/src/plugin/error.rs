@@ -1,0 +1,53 @@
+//! What can go wrong in a plugin, and who can do something about it.
+
+use std::time::Duration;
+
+use crate::outputs::OutputError;
+
+/// Why a batch was not transformed. After anything but `Retry` and `Stop` the instance is gone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PluginError {
+    #[error("the plugin trapped: {message}")]
+    Trap {
+        /// What happened, with the last line that the plugin wrote to standard error.
+        message: String,
+        /// The guest's functions, innermost first.
+        backtrace: Vec<String>,
+    },
+    #[error("the plugin did not answer within {} ms", .budget.as_millis())]
+    Timeout { budget: Duration },
+    #[error("the plugin wanted more than its {limit_bytes} bytes of memory")]
+    MemoryLimit { limit_bytes: u64 },
+    #[error("the plugin returned invalid output: {0}")]
+    InvalidOutput(#[from] OutputError),
+    #[error("the plugin asked to try the batch again: {0}")]
+    Retry(String),
+    #[error("the plugin stopped the stage: {0}")]
+    Stop(String),
+}
+
+impl PluginError {
+    /// The short name under which errors are counted.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Trap { .. } => "trap",
+            Self::Timeout { .. } => "timeout",
+            Self::MemoryLimit { .. } => "memory_limit",
+            Self::InvalidOutput(_) => "invalid_output",
+            Self::Retry(_) => "retry",
+            Self::Stop(_) => "stop",
+        }
+    }
+}
+
+/// Why there is no instance.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// `init` said no: for whoever wrote the configuration.
+    #[error("the plugin refuses its configuration: {reason}")]
+    ConfigRefused { reason: String },
+    #[error("the plugin failed to start: {0}")]
+    Failed(#[source] PluginError),
+    #[error("no room for another instance: {message}")]
+    NoRoom { message: String },
+}

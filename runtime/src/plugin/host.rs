@@ -1,0 +1,155 @@
+//! What an instance finds around it: the log, and WASI without files, sockets, environment or arguments.
+
+use std::sync::{Arc, Mutex};
+
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
+use wasmtime::{ResourceLimiter, Result};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::bindings;
+use super::log::{GuardedLog, LogLevel};
+use super::stdio::PluginStdio;
+use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+
+/// Resources of WASI (streams, pollables) that an instance may hold at a time.
+const RESOURCES_MAX: usize = 1000;
+/// Random bytes of one call.
+const RANDOM_BYTES_MAX: u64 = 64 * 1024;
+
+/// The data of a Store.
+pub(crate) struct HostState {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    log: Arc<Mutex<GuardedLog>>,
+    stderr: PluginStdio,
+    pub(super) limiter: Limiter,
+}
+
+impl HostState {
+    pub(super) fn new(log: GuardedLog, memory_bytes_max: u64) -> Self {
+        let log = Arc::new(Mutex::new(log));
+        let stdout = PluginStdio::new(Arc::clone(&log), LogLevel::Info);
+        let stderr = PluginStdio::new(Arc::clone(&log), LogLevel::Warn);
+        let wasi = WasiCtxBuilder::new()
+            .stdout(stdout)
+            .stderr(stderr.clone())
+            .max_random_size(RANDOM_BYTES_MAX)
+            .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        Self { wasi, table, log, stderr, limiter: Limiter::new(memory_bytes_max) }
+    }
+
+    /// The last line written to standard error: a panic's message, for instance.
+    pub(super) fn take_last_words(&mut self) -> Option<String> {
+        self.stderr.take_last_line()
+    }
+}
+
+impl WasiView for HostState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl bindings::log::Host for HostState {
+    fn log(&mut self, level: bindings::log::Level, message: String) {
+        let level = match level {
+            bindings::log::Level::Trace => LogLevel::Trace,
+            bindings::log::Level::Debug => LogLevel::Debug,
+            bindings::log::Level::Info => LogLevel::Info,
+            bindings::log::Level::Warn => LogLevel::Warn,
+            bindings::log::Level::Error => LogLevel::Error,
+        };
+        self.log.lock().expect("no code panics while it holds this lock").line(level, &message);
+    }
+}
+
+impl bindings::types::Host for HostState {}
+
+/// Offers plugins what they may import.
+pub(crate) fn link_host(linker: &mut Linker<HostState>) -> Result<()> {
+    use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
+    use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+    use wasmtime_wasi::p2::bindings::{cli, filesystem};
+    use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
+
+    bindings::log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    // Streams, polling, clocks, random bytes and the three standard streams; no HTTP, whatever the name says.
+    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
+    let random = wasmtime_wasi::p2::bindings::random::insecure::add_to_linker::<HostState, WasiRandom>;
+    random(linker, |state| state.random())?;
+    let seed = wasmtime_wasi::p2::bindings::random::insecure_seed::add_to_linker::<HostState, WasiRandom>;
+    seed(linker, |state| state.random())?;
+    cli::exit::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::environment::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_input::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_output::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_stdin::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_stdout::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    cli::terminal_stderr::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
+    filesystem::types::add_to_linker::<HostState, WasiFilesystem>(linker, HostState::filesystem)?;
+    filesystem::preopens::add_to_linker::<HostState, WasiFilesystem>(linker, HostState::filesystem)
+}
+
+/// Counts what an instance allocates. Memory counts as a whole, whatever number of memories it is spread over.
+pub(super) struct Limiter {
+    memory_bytes_max: u64,
+    memory_bytes: u64,
+    denied: bool,
+}
+
+impl Limiter {
+    fn new(memory_bytes_max: u64) -> Self {
+        Self { memory_bytes_max, memory_bytes: 0, denied: false }
+    }
+
+    /// True if memory was refused since the last time this was asked.
+    pub(super) fn take_denied(&mut self) -> bool {
+        std::mem::take(&mut self.denied)
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        let grown = desired.saturating_sub(current) as u64;
+        let total = self.memory_bytes.saturating_add(grown);
+        if total > self.memory_bytes_max {
+            self.denied = true;
+            return Ok(false);
+        }
+        self.memory_bytes = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_MAX as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_MAX as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_MAX as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_counts_over_all_memories() {
+        let mut limiter = Limiter::new(100);
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(!limiter.memory_growing(0, 60, None).unwrap());
+        assert!(limiter.take_denied());
+        assert!(limiter.memory_growing(60, 100, None).unwrap());
+        assert!(!limiter.take_denied());
+    }
+}

@@ -1,0 +1,170 @@
+//! A live plugin: one Store, used by one task at a time, thrown away after anything that stops it half way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{PoolConcurrencyLimitError, Store};
+
+use super::bindings::{BatchTransformer, Transformer};
+use super::call::{Call, classify, timed};
+use super::error::{PluginError, StartError};
+use super::host::HostState;
+use super::log::{GuardedLog, PluginLog};
+use super::{Plugin, Pre};
+use crate::batch::InputBatch;
+use crate::clock::SharedClock;
+use crate::engine::EngineState;
+use crate::limits::PluginLimits;
+use crate::outputs::{self, OutputRules, Transformed, cut};
+
+/// Handles to resources that an instance may hold.
+const HANDLES_MAX: usize = 1000;
+/// What a call may hand to the host beside its outputs: rejections, log lines, errors.
+const HOSTCALL_BYTES_BASE: usize = 1024 * 1024;
+
+/// What an instance is made for.
+pub struct InstanceConfig {
+    /// JSON text, for `init`.
+    pub config: String,
+    pub limits: PluginLimits,
+    pub log: Arc<dyn PluginLog>,
+    pub clock: SharedClock,
+}
+
+/// See the module.
+pub struct Instance {
+    store: Store<HostState>,
+    exports: Exports,
+    limits: PluginLimits,
+    /// Keeps the epoch going: without it no time limit holds.
+    _engine: Arc<EngineState>,
+    /// Set by whatever leaves the guest in the middle of something.
+    spent: bool,
+}
+
+enum Exports {
+    TransformBatch(BatchTransformer),
+    Transform(Transformer),
+}
+
+impl Instance {
+    /// Instantiates `plugin` and hands it its configuration.
+    pub async fn start(plugin: &Plugin, config: InstanceConfig) -> Result<Self, StartError> {
+        let InstanceConfig { config, limits, log, clock } = config;
+        let mut store = store(&plugin.engine.engine, &limits, GuardedLog::new(log, clock));
+        let budget = limits.init_timeout();
+        store.set_epoch_deadline(EngineState::ticks(budget));
+        let started = timed(budget, start(&mut store, &plugin.pre, &config)).await;
+        match started {
+            Call::Returned((exports, Ok(()))) => {
+                let engine = Arc::clone(&plugin.engine);
+                Ok(Self { store, exports, limits, _engine: engine, spent: false })
+            }
+            Call::Returned((_, Err(reason))) => Err(StartError::ConfigRefused { reason: cut(&reason) }),
+            Call::Failed(error) if error.is::<PoolConcurrencyLimitError>() => {
+                Err(StartError::NoRoom { message: error.to_string() })
+            }
+            failed => Err(StartError::Failed(classify(failed.into_failure(), &mut store, &limits, budget))),
+        }
+    }
+
+    /// Maps one batch. `out` is overwritten. After any error but `Retry` and `Stop` the instance must not be used
+    /// again.
+    pub async fn transform(
+        &mut self,
+        input: &InputBatch,
+        topics: &[Arc<str>],
+        out: &mut Transformed,
+    ) -> Result<(), PluginError> {
+        assert!(!self.spent, "an instance that failed is discarded");
+        out.clear();
+        let result = self.call(input, topics, out).await;
+        self.spent = !matches!(result, Ok(()) | Err(PluginError::Retry(_) | PluginError::Stop(_)));
+        result
+    }
+
+    async fn call(
+        &mut self,
+        input: &InputBatch,
+        topics: &[Arc<str>],
+        out: &mut Transformed,
+    ) -> Result<(), PluginError> {
+        let rules = OutputRules {
+            record_count: input.len(),
+            outputs_max: self.limits.outputs_max(input.len()),
+            output_bytes_max: self.limits.output_bytes_max as usize,
+            topics,
+        };
+        let budget = self.limits.call_timeout();
+        self.store.set_epoch_deadline(EngineState::ticks(budget));
+        match &self.exports {
+            Exports::TransformBatch(exports) => {
+                let returned = timed(budget, call_batch(exports, &mut self.store, input)).await;
+                let output = returned_output(returned, &mut self.store, &self.limits, budget)?;
+                out.payload = output.outputs;
+                outputs::decode(&out.payload, &rules, &mut out.outputs)?;
+                for rejected in &output.rejected {
+                    out.reject(rejected.index, &rejected.reason);
+                }
+            }
+            Exports::Transform(exports) => {
+                let returned = timed(budget, super::typed::call(exports, &mut self.store, input)).await;
+                let output = returned_output(returned, &mut self.store, &self.limits, budget)?;
+                super::typed::take_outputs(&output, &rules, out)?;
+            }
+        }
+        Ok(out.check_rejected(input.len())?)
+    }
+}
+
+fn store(engine: &wasmtime::Engine, limits: &PluginLimits, log: GuardedLog) -> Store<HostState> {
+    let mut store = Store::new(engine, HostState::new(log, limits.memory_bytes_max));
+    store.limiter(|state| &mut state.limiter);
+    store.epoch_deadline_trap();
+    store.set_hostcall_fuel((limits.output_bytes_max as usize).saturating_add(HOSTCALL_BYTES_BASE));
+    store.set_max_component_handles(HANDLES_MAX);
+    store
+}
+
+async fn start(
+    store: &mut Store<HostState>,
+    pre: &Pre,
+    config: &str,
+) -> wasmtime::Result<(Exports, Result<(), String>)> {
+    match pre {
+        Pre::TransformBatch(pre) => {
+            let exports = pre.instantiate_async(&mut *store).await?;
+            let answer = exports.millstream_plugin_transform_batch().call_init(store, config).await?;
+            Ok((Exports::TransformBatch(exports), answer))
+        }
+        Pre::Transform(pre) => {
+            let exports = pre.instantiate_async(&mut *store).await?;
+            let answer = exports.millstream_plugin_transform().call_init(store, config).await?;
+            Ok((Exports::Transform(exports), answer))
+        }
+    }
+}
+
+async fn call_batch(
+    exports: &BatchTransformer,
+    store: &mut Store<HostState>,
+    input: &InputBatch,
+) -> wasmtime::Result<Result<super::bindings::BatchOutput, super::bindings::types::BatchError>> {
+    let info = super::call::batch_info(input);
+    exports.millstream_plugin_transform_batch().call_transform(store, info, &input.section).await
+}
+
+fn returned_output<T>(
+    returned: Call<Result<T, super::bindings::types::BatchError>>,
+    store: &mut Store<HostState>,
+    limits: &PluginLimits,
+    budget: Duration,
+) -> Result<T, PluginError> {
+    use super::bindings::types::BatchError;
+    match returned {
+        Call::Returned(Ok(output)) => Ok(output),
+        Call::Returned(Err(BatchError::Retry(message))) => Err(PluginError::Retry(cut(&message))),
+        Call::Returned(Err(BatchError::Stop(message))) => Err(PluginError::Stop(cut(&message))),
+        failed => Err(classify(failed.into_failure(), store, limits, budget)),
+    }
+}

@@ -1,0 +1,145 @@
+//! Where a plugin's lines go. A plugin is not trusted with a terminal or a disk: lines are cut, control characters
+//! replaced, and so many a second pass and no more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::SharedClock;
+
+/// Longest line; the rest of it is dropped.
+const LINE_BYTES_MAX: usize = 4096;
+/// Lines a second in the long run, and at once.
+const LINES_PER_SECOND: u32 = 100;
+const LINES_BURST: u32 = 200;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// Takes the lines of one plugin.
+pub trait PluginLog: Send + Sync {
+    fn line(&self, level: LogLevel, line: &str);
+}
+
+/// Passes the lines on to `tracing`, with the names of their origin.
+pub struct TracingLog {
+    pub pipeline: String,
+    pub stage: String,
+    pub plugin: String,
+}
+
+impl PluginLog for TracingLog {
+    fn line(&self, level: LogLevel, line: &str) {
+        let Self { pipeline, stage, plugin } = self;
+        match level {
+            LogLevel::Trace => tracing::trace!(target: "plugin", pipeline, stage, plugin, "{line}"),
+            LogLevel::Debug => tracing::debug!(target: "plugin", pipeline, stage, plugin, "{line}"),
+            LogLevel::Info => tracing::info!(target: "plugin", pipeline, stage, plugin, "{line}"),
+            LogLevel::Warn => tracing::warn!(target: "plugin", pipeline, stage, plugin, "{line}"),
+            LogLevel::Error => tracing::error!(target: "plugin", pipeline, stage, plugin, "{line}"),
+        }
+    }
+}
+
+/// The limits in front of a [`PluginLog`]. Owned by one instance.
+pub(super) struct GuardedLog {
+    log: Arc<dyn PluginLog>,
+    clock: SharedClock,
+    tokens: u32,
+    refilled: Duration,
+    dropped: u64,
+}
+
+impl GuardedLog {
+    pub(super) fn new(log: Arc<dyn PluginLog>, clock: SharedClock) -> Self {
+        let refilled = clock.monotonic();
+        Self { log, clock, tokens: LINES_BURST, refilled, dropped: 0 }
+    }
+
+    pub(super) fn line(&mut self, level: LogLevel, line: &str) {
+        self.refill();
+        if self.tokens == 0 {
+            self.dropped += 1;
+            return;
+        }
+        self.tokens -= 1;
+        if self.dropped > 0 {
+            let dropped = std::mem::take(&mut self.dropped);
+            self.log.line(
+                LogLevel::Warn,
+                &format!("{dropped} lines of this plugin were dropped: too many a second"),
+            );
+        }
+        self.log.line(level, &sanitize(line));
+    }
+
+    fn refill(&mut self) {
+        let now = self.clock.monotonic();
+        let elapsed = now.saturating_sub(self.refilled);
+        let lines = elapsed.as_millis() * u128::from(LINES_PER_SECOND) / 1000;
+        if lines > 0 {
+            let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+            self.tokens = self.tokens.saturating_add(lines).min(LINES_BURST);
+            self.refilled = now;
+        }
+    }
+}
+
+/// One line that is safe to print: no control characters, no more than the limit.
+fn sanitize(line: &str) -> String {
+    let end = line.floor_char_boundary(LINE_BYTES_MAX);
+    let line = line[..end].trim_end();
+    line.chars().map(|character| if is_unsafe(character) { '\u{fffd}' } else { character }).collect()
+}
+
+/// Control characters move a terminal's cursor; the bidirectional ones reorder what is read.
+fn is_unsafe(character: char) -> bool {
+    (character.is_control() && character != '\t')
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[derive(Default)]
+    pub(in crate::plugin) struct Lines(pub(in crate::plugin) Mutex<Vec<String>>);
+
+    impl PluginLog for Lines {
+        fn line(&self, level: LogLevel, line: &str) {
+            self.0.lock().unwrap().push(format!("{level:?} {line}"));
+        }
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_log() {
+        assert_eq!(sanitize("a\x1b[31mred\r\nb\n"), "a\u{fffd}[31mred\u{fffd}\u{fffd}b");
+        assert_eq!(sanitize("tab\there \u{202e}x"), "tab\there \u{fffd}x");
+        assert_eq!(sanitize(&"\u{e9}".repeat(LINE_BYTES_MAX)).len(), LINE_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_flood_is_cut_and_counted() {
+        let clock = Arc::new(ManualClock::default());
+        let lines = Arc::new(Lines::default());
+        let mut log =
+            GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, Arc::clone(&clock) as SharedClock);
+        for _ in 0..1000 {
+            log.line(LogLevel::Info, "again");
+        }
+        assert_eq!(lines.0.lock().unwrap().len(), LINES_BURST as usize);
+        clock.advance(Duration::from_millis(20));
+        log.line(LogLevel::Info, "later");
+        let lines = lines.0.lock().unwrap();
+        assert_eq!(lines[lines.len() - 2], "Warn 800 lines of this plugin were dropped: too many a second");
+        assert_eq!(lines[lines.len() - 1], "Info later");
+    }
+}

@@ -1,0 +1,125 @@
+//! Standard output and error of a plugin: lines of its log.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use super::log::{GuardedLog, LogLevel};
+
+/// A line without an end is cut here.
+const PENDING_BYTES_MAX: usize = 4096;
+/// What a guest may write in one go.
+const WRITE_BYTES_MAX: usize = 16 * 1024;
+
+/// One of the two streams. Clones are the same stream, as WASI wants it.
+#[derive(Clone)]
+pub(super) struct PluginStdio {
+    log: Arc<Mutex<GuardedLog>>,
+    level: LogLevel,
+    lines: Arc<Mutex<Lines>>,
+}
+
+#[derive(Default)]
+struct Lines {
+    pending: Vec<u8>,
+    last: Option<String>,
+}
+
+impl PluginStdio {
+    pub(super) fn new(log: Arc<Mutex<GuardedLog>>, level: LogLevel) -> Self {
+        Self { log, level, lines: Arc::default() }
+    }
+
+    /// The last line written since this was asked before, complete or not.
+    pub(super) fn take_last_line(&self) -> Option<String> {
+        let mut lines = self.lines.lock().expect("no code panics while it holds this lock");
+        if !lines.pending.is_empty() {
+            self.end_line(&mut lines);
+        }
+        lines.last.take()
+    }
+
+    fn append(&self, mut bytes: &[u8]) {
+        let mut lines = self.lines.lock().expect("no code panics while it holds this lock");
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            lines.push(&bytes[..end]);
+            self.end_line(&mut lines);
+            bytes = &bytes[end + 1..];
+        }
+        lines.push(bytes);
+    }
+
+    fn end_line(&self, lines: &mut Lines) {
+        let line = String::from_utf8_lossy(&lines.pending).into_owned();
+        lines.pending.clear();
+        self.log.lock().expect("no code panics while it holds this lock").line(self.level, &line);
+        if !line.trim().is_empty() {
+            lines.last = Some(line);
+        }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, bytes: &[u8]) {
+        let room = PENDING_BYTES_MAX.saturating_sub(self.pending.len());
+        self.pending.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+impl IsTerminal for PluginStdio {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for PluginStdio {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for PluginStdio {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.append(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[async_trait]
+impl Pollable for PluginStdio {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for PluginStdio {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.append(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

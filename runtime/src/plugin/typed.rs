@@ -1,0 +1,119 @@
+//! The plain form of a transform: typed records, one by one. Turned into what the packed form yields, so that the
+//! stage sees no difference.
+
+use std::borrow::Cow;
+
+use millstream_record::varint::{put_varint, varint_bytes};
+use wasmtime::Store;
+
+use super::bindings::transform::{BatchOutput, HeaderParam, HeaderResult, Message, MessageBody, Output};
+use super::bindings::{Transformer, types};
+use super::host::HostState;
+use crate::batch::{InputBatch, Span};
+use crate::outputs::{
+    OutputError, OutputFault, OutputRecord, OutputRules, Transformed, check_partition, check_timestamp,
+    topic_index,
+};
+
+pub(super) async fn call(
+    exports: &Transformer,
+    store: &mut Store<HostState>,
+    input: &InputBatch,
+) -> wasmtime::Result<Result<BatchOutput, types::BatchError>> {
+    let info = super::call::batch_info(input);
+    let keys = header_keys(input);
+    let headers = headers(input, &keys);
+    let messages = messages(input, &headers);
+    exports.millstream_plugin_transform().call_transform(store, info, &messages).await
+}
+
+/// The keys of all headers, as text. Most records have none, and then nothing is allocated.
+fn header_keys(input: &InputBatch) -> Vec<Cow<'_, str>> {
+    let bodies = input.records.iter().map(|record| input.fields(record));
+    bodies.flat_map(|body| body.fields().2).map(|header| String::from_utf8_lossy(header.key)).collect()
+}
+
+fn headers<'a>(input: &'a InputBatch, keys: &'a [Cow<'_, str>]) -> Vec<HeaderParam<'a>> {
+    let values = input.records.iter().flat_map(|record| input.fields(record).fields().2);
+    values.zip(keys).map(|(header, key)| HeaderParam { key, value: header.value }).collect()
+}
+
+fn messages<'a>(input: &'a InputBatch, headers: &'a [HeaderParam<'a>]) -> Vec<Message<'a>> {
+    let mut rest = headers;
+    let message = |record| {
+        let (key, value, own) = input.fields(record).fields();
+        let (headers, others) = rest.split_at(own.len());
+        rest = others;
+        Message { offset: input.offset(record), timestamp: record.timestamp, key, value, headers }
+    };
+    input.records.iter().map(message).collect()
+}
+
+/// Checks the outputs and packs their bodies.
+pub(super) fn take_outputs(
+    returned: &BatchOutput,
+    rules: &OutputRules<'_>,
+    out: &mut Transformed,
+) -> Result<(), OutputError> {
+    if returned.outputs.len() > rules.outputs_max {
+        return Err(OutputError::TooMany { max: rules.outputs_max });
+    }
+    for (number, output) in returned.outputs.iter().enumerate() {
+        let taken = take_output(output, rules, &mut out.payload);
+        out.outputs.push(taken.map_err(|fault| OutputError::Output { output: number, fault })?);
+        if out.payload.len() > rules.output_bytes_max {
+            return Err(OutputError::TooLarge { size: out.payload.len(), max: rules.output_bytes_max });
+        }
+    }
+    for rejected in &returned.rejected {
+        out.reject(rejected.index, &rejected.reason);
+    }
+    Ok(())
+}
+
+fn take_output(
+    output: &Output,
+    rules: &OutputRules<'_>,
+    payload: &mut Vec<u8>,
+) -> Result<OutputRecord, OutputFault> {
+    let record_count = rules.record_count;
+    if output.index as usize >= record_count {
+        return Err(OutputFault::Index { index: output.index.into(), record_count });
+    }
+    let topic = output.topic.as_deref().map(|name| topic_index(name, rules.topics)).transpose()?;
+    let partition = output.partition.map(|partition| check_partition(partition.into())).transpose()?;
+    let timestamp = output.timestamp.map(check_timestamp).transpose()?;
+    let body = output.body.as_ref().map(|body| pack(body, rules, payload)).transpose()?;
+    Ok(OutputRecord { index: output.index, topic, partition, timestamp, body })
+}
+
+/// Writes a body as it stands in a record.
+fn pack(body: &MessageBody, rules: &OutputRules<'_>, payload: &mut Vec<u8>) -> Result<Span, OutputFault> {
+    let start = payload.len();
+    put_bytes(payload, body.key.as_deref())?;
+    put_bytes(payload, body.value.as_deref())?;
+    put_varint(payload, length(body.headers.len())?);
+    for HeaderResult { key, value } in &body.headers {
+        put_bytes(payload, Some(key.as_bytes()))?;
+        put_bytes(payload, value.as_deref())?;
+    }
+    // Spans are narrower than buffers; the caller turns this much into an error right after.
+    let end = payload.len().min(rules.output_bytes_max.saturating_add(start));
+    Ok(Span::new(start, end))
+}
+
+fn put_bytes(payload: &mut Vec<u8>, bytes: Option<&[u8]>) -> Result<(), OutputFault> {
+    let Some(bytes) = bytes else {
+        put_varint(payload, -1);
+        return Ok(());
+    };
+    let length = length(bytes.len())?;
+    payload.reserve(varint_bytes(length) + bytes.len());
+    put_varint(payload, length);
+    payload.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn length(length: usize) -> Result<i32, OutputFault> {
+    i32::try_from(length).map_err(|_| OutputFault::Length(i32::MAX))
+}
