@@ -1,10 +1,12 @@
 //! The plugin host: engine, sandbox, stages and pipelines. Knows no redb, no openraft, no Kafka messages.
 //!
 //! ```text
-//! engine     WebAssembly bytes -> a checked, compiled plugin
+//! pipeline   YAML -> a checked pipeline           runtime    the stages that run on this node
+//! stage      port -> plugins -> port, one task of a consumer group
 //! plugin     a plugin, its live instances, one call for a batch
 //! outputs    what a plugin returns, decoded and checked
 //! batch      a record batch, opened for a plugin
+//! engine     WebAssembly bytes -> a checked, compiled plugin
 //! ```
 
 pub mod batch;
@@ -12,7 +14,10 @@ pub mod clock;
 pub mod engine;
 pub mod limits;
 pub mod outputs;
+pub mod pipeline;
 pub mod plugin;
+pub mod runtime;
+pub mod stage;
 
 #[cfg(test)]
 mod guests;

@@ -68,6 +68,8 @@ pub enum OutputError {
     RejectedIndex { index: u32, record_count: usize },
     #[error("record {index} is rejected more than once, or also has outputs")]
     RejectedTwice { index: u32 },
+    #[error("{0}")]
+    NoSuchPartition(String),
 }
 
 /// What is wrong with one output.

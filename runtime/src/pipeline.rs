@@ -1,0 +1,32 @@
+//! Pipelines: the YAML that people write, checked as a whole before anything of it runs.
+//!
+//! ```text
+//! text -> node (YAML with the place of every value) -> PipelineSpec -> validate -> Pipeline
+//!                              problems are collected, each with file, line, column and remedy
+//! ```
+
+mod fields;
+mod node;
+mod problem;
+mod schema;
+mod spec;
+mod validate;
+
+pub use problem::{Place, Problem, Severity};
+pub use schema::json_schema;
+pub use spec::{OnErrorSpec, PipelineSpec, PluginSpec, PluginUse, StageDefinition, TopicSpec, parse};
+pub use validate::{DirPlugins, PluginSource, TopicCatalogue, Validated, validate};
+
+use crate::stage::StageSpec;
+
+/// A pipeline that can run: its plugins are compiled and have accepted their configuration.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    pub name: String,
+    /// Topics to be created if they do not exist.
+    pub topics: Vec<TopicSpec>,
+    pub stages: Vec<StageSpec>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,303 @@
+//! Pipeline files, good and bad: each problem has its place and a remedy.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::engine::{EngineConfig, PluginEngine};
+use crate::guests;
+use crate::stage::OnError;
+
+const GOOD: &str = "\
+pipeline: access
+topics:
+  parsed: {partitions: 3, config: {cleanup.policy: compact, retention.ms: 1000}}
+  rejected:
+plugins:
+  identity: identity.wasm
+  typed:
+    file: typed.wasm
+    config: {min: 400}
+    limits: {call_timeout_ms: 50}
+stages:
+  parse:
+    from: raw
+    plugins:
+      - identity
+      - plugin: typed
+        config: [1, true, x]
+    to: [parsed, other]
+    on_error: {dead_letter: rejected}
+    parallelism: 2
+    compression: zstd
+  copy:
+    from: parsed
+    plugin: typed
+    to: sink
+    group: my-group
+    on_error: skip
+";
+
+struct Files(BTreeMap<&'static str, Vec<u8>>);
+
+impl PluginSource for Files {
+    fn read(&self, file: &str) -> io::Result<Vec<u8>> {
+        self.0.get(file).cloned().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+}
+
+struct Topics;
+
+impl TopicCatalogue for Topics {
+    fn partitions_of(&self, topic: &str) -> Option<i32> {
+        self.names().iter().any(|name| name == topic).then_some(1)
+    }
+
+    fn names(&self) -> Vec<String> {
+        ["raw", "other", "sink"].map(str::to_owned).to_vec()
+    }
+}
+
+fn validated(text: &str) -> Validated {
+    let refusing = guests::Guest {
+        init: "(func $init (param i32 i32) (result i32) (i32.store8 (i32.const 16) (i32.const 1))
+            (i32.store (i32.const 20) (i32.const 1024)) (i32.store (i32.const 24) (i32.const 7)) (i32.const 16))",
+        items: "",
+        transform: "unreachable",
+    };
+    let files = Files(BTreeMap::from([
+        ("identity.wasm", guests::identity()),
+        ("typed.wasm", guests::typed_identity()),
+        ("refusing.wasm", guests::batch_guest_of(&refusing)),
+        ("other.wasm", guests::other_component("(component)")),
+        ("text.wasm", b"(module)".to_vec()),
+    ]));
+    let engine = PluginEngine::new(EngineConfig { instances_max: 4, ..EngineConfig::default() });
+    match parse("p.yaml", text) {
+        Ok(spec) => validate(&spec, &engine, &files, &Topics, &SystemClock::shared()),
+        Err(problems) => Validated { problems, pipeline: None },
+    }
+}
+
+/// The only problem of `GOOD` with `from` replaced by `to`.
+fn check(from: &str, to: &str, expect: &str) {
+    assert!(GOOD.contains(from), "{from}");
+    let validated = validated(&GOOD.replacen(from, to, 1));
+    let problems: Vec<String> = validated.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, [expect]);
+    assert_eq!(validated.pipeline.is_none(), expect.contains(": error: "));
+}
+
+#[test]
+fn a_good_pipeline_is_read_as_it_is_meant() {
+    let Validated { problems, pipeline } = validated(GOOD);
+    assert_eq!(problems, []);
+    let pipeline = pipeline.unwrap();
+    assert_eq!(pipeline.name, "access");
+    assert_eq!(pipeline.topics[0].partitions, Some(3));
+    assert_eq!(pipeline.topics[0].config["retention.ms"], "1000");
+    assert_eq!(pipeline.topics[1].partitions, None);
+    let [parse, copy] = &pipeline.stages[..] else { panic!("two stages") };
+    assert_eq!((parse.group.as_str(), copy.group.as_str()), ("access.parse", "my-group"));
+    assert_eq!(parse.plugins[0].config, "null");
+    assert_eq!(parse.plugins[1].config, "[1,true,\"x\"]");
+    assert_eq!(copy.plugins[0].config, "{\"min\":400}");
+    assert_eq!(copy.plugins[0].limits.call_timeout_ms, 50);
+    assert_eq!(parse.on_error, OnError::DeadLetter("rejected".into()));
+    assert_eq!(copy.on_error, OnError::Skip);
+    assert_eq!((parse.parallelism, copy.parallelism), (2, 1));
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    check(
+        "topics:",
+        "topcis:",
+        "p.yaml:2:1: error: unknown key \"topcis\" in the pipeline; did you mean \"topics\"?",
+    );
+    check(
+        "    parallelism: 2",
+        "    paralelism: 2",
+        "p.yaml:20:5: error: unknown key \"paralelism\" in stage \"parse\"; did you mean \"parallelism\"?",
+    );
+    check(
+        "{partitions: 3,",
+        "{colour: red,",
+        "p.yaml:3:12: error: unknown key \"colour\" in topic \"parsed\"; known keys: partitions, config",
+    );
+    check(
+        "{call_timeout_ms: 50}",
+        "{timeout: 50}",
+        "p.yaml:10:14: error: unknown key \"timeout\" in the limits of plugin \"typed\"; known keys: memory_bytes_max, \
+         call_timeout_ms, init_timeout_ms, output_bytes_max, outputs_per_record_max",
+    );
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_named() {
+    check(
+        "{partitions: 3,",
+        "{partitions: 0,",
+        "p.yaml:3:24: error: \"partitions\" of topic \"parsed\" is not a whole number from 1 to 100000",
+    );
+    check(
+        "on_error: skip",
+        "on_error: ignore",
+        "p.yaml:27:15: error: \"on_error\" of stage \"copy\" is none of the policies; write \"stop\", \"skip\" or \"{dead_letter: TOPIC}\"",
+    );
+    check(
+        "compression: zstd",
+        "compression: rar",
+        "p.yaml:21:18: error: stage \"parse\" has the unknown compression \"rar\"; known: none, gzip, snappy, lz4, zstd",
+    );
+    check(
+        "from: raw",
+        "from: [raw, raw]",
+        "p.yaml:13:17: error: \"from\" of stage \"parse\" names topic \"raw\" twice",
+    );
+    check(
+        "from: raw",
+        "from: {a: b}",
+        "p.yaml:13:11: error: \"from\" of stage \"parse\" is a mapping, not a string",
+    );
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    check(
+        "pipeline: access\n",
+        "",
+        "p.yaml:1:1: error: the pipeline has no \"pipeline\"; add \"pipeline: ...\"",
+    );
+    check("    to: sink\n", "", "p.yaml:23:5: error: stage \"copy\" has no \"to\"; add \"to: ...\"");
+    check(
+        "from: raw",
+        "from: rwa",
+        "p.yaml:13:11: error: topic \"rwa\" does not exist; did you mean \"raw\"?",
+    );
+    check(
+        "{dead_letter: rejected}",
+        "{dead_letter: nowhere}",
+        "p.yaml:19:29: error: topic \"nowhere\" does not exist; create it, or add it to \"topics\": \"nowhere: {partitions: 1}\"",
+    );
+    check(
+        "    plugin: typed\n    to: sink",
+        "    plugin: typd\n    to: sink",
+        "p.yaml:24:13: error: plugin \"typd\" is not declared; did you mean \"typed\"?",
+    );
+    check(
+        "file: typed.wasm",
+        "file: gone.wasm",
+        "p.yaml:8:11: error: cannot read \"gone.wasm\" of plugin \"typed\": entity not found; build the plugin, or correct the path: it is \
+         relative to the pipeline's file",
+    );
+}
+
+#[test]
+fn plugins_that_are_none_are_refused() {
+    check(
+        "file: typed.wasm",
+        "file: other.wasm",
+        "p.yaml:8:11: error: \"other.wasm\" of plugin \"typed\": the component exports neither millstream:plugin/transform-batch@0.1.0 \
+         nor millstream:plugin/transform@0.1.0; it exports nothing",
+    );
+    check(
+        "identity: identity.wasm",
+        "identity: text.wasm",
+        "p.yaml:6:13: error: \"text.wasm\" of plugin \"identity\": this is WebAssembly in text form, not a WebAssembly component",
+    );
+    check(
+        "identity: identity.wasm",
+        "identity: refusing.wasm",
+        "p.yaml:15:9: error: plugin \"identity\" in stage \"parse\": the plugin refuses its configuration: because; correct its \"config\"",
+    );
+}
+
+#[test]
+fn relations_between_parts_are_checked() {
+    check(
+        "to: sink\n    group: my-group",
+        "to: sink\n    group: access.parse",
+        "p.yaml:22:3: error: stages \"parse\" and \"copy\" have the same group \"access.parse\"; give each stage its own group",
+    );
+    check(
+        "      - identity\n",
+        "",
+        "p.yaml:6:3: warning: plugin \"identity\" is not used; remove it, or name it in a stage",
+    );
+    let cycle = validated(&GOOD.replacen("to: sink", "to: raw", 1));
+    let messages: Vec<&str> = cycle.problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "stage \"parse\" is in a cycle: what it writes comes back to \"raw\"",
+            "stage \"copy\" is in a cycle: what it writes comes back to \"parsed\"",
+        ],
+    );
+}
+
+#[test]
+fn broken_yaml_has_a_place() {
+    check("from: raw", "from: [raw", "p.yaml:14:12: error: invalid YAML: illegal placement of ':' indicator");
+    check("  copy:", "  parse:", "p.yaml:22:3: error: invalid YAML: duplicate mapping key: parse");
+    assert!(validated("").pipeline.is_none());
+    assert!(validated("[1, 2]").pipeline.is_none());
+    assert!(validated(&"[".repeat(100_000)).pipeline.is_none());
+    assert!(validated(&"a".repeat(2 << 20)).pipeline.is_none());
+}
+
+#[test]
+fn several_problems_come_at_once_in_the_order_of_the_file() {
+    let text = GOOD
+        .replace("topics:", "topcis:")
+        .replace("parallelism: 2", "parallelism: 0")
+        .replace("from: raw", "frm: raw");
+    let places: Vec<u64> = validated(&text).problems.iter().map(|problem| problem.place.line).collect();
+    assert_eq!(places, [2, 13, 13, 20]);
+}
+
+/// Rewrites `docs/pipeline.schema.json` when MILLSTREAM_UPDATE is set.
+#[test]
+fn the_published_schema_is_this_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pipeline.schema.json");
+    let expect = format!("{:#}\n", json_schema());
+    if std::env::var_os("MILLSTREAM_UPDATE").is_some() {
+        std::fs::write(&path, &expect).unwrap();
+    }
+    let published = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(published, expect, "run the tests with MILLSTREAM_UPDATE=1");
+}
+
+/// The schema knows the keys that the parser knows: the parser's own list of them, from its errors.
+#[test]
+fn the_schema_and_the_parser_know_the_same_keys() {
+    let keys = |error: &str| -> Vec<String> {
+        let (_, keys) = error.split_once("known keys: ").unwrap();
+        let mut keys: Vec<String> = keys.split(", ").map(str::to_owned).collect();
+        keys.sort();
+        keys
+    };
+    let schema = json_schema();
+    let properties = |pointer: &str| -> Vec<String> {
+        let mut keys: Vec<String> =
+            schema.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    for (from, to, pointer) in [
+        ("pipeline: access", "pipeline: access\nzzzzzzzzzzzzzz: 1", "/properties"),
+        ("partitions: 3", "zzzzzzzzzzzzzz: 3", "/$defs/topic/properties"),
+        (
+            "    file: typed.wasm",
+            "    file: typed.wasm\n    zzzzzzzzzzzzzz: 1",
+            "/$defs/plugin/oneOf/1/properties",
+        ),
+        ("call_timeout_ms: 50", "zzzzzzzzzzzzzz: 50", "/$defs/limits/properties"),
+        ("    from: raw", "    from: raw\n    zzzzzzzzzzzzzz: 1", "/$defs/stage/properties"),
+    ] {
+        let problem = &validated(&GOOD.replacen(from, to, 1)).problems[0];
+        assert_eq!(keys(problem.remedy.as_ref().unwrap()), properties(pointer), "{pointer}");
+    }
+}

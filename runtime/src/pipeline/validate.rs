@@ -1,0 +1,288 @@
+//! Checks a pipeline against the world: its topics, its plugins' files, and the plugins themselves, which are compiled
+//! and asked whether they accept their configuration.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Pipeline;
+use super::problem::{Place, Problem, Problems, did_you_mean};
+use super::spec::{OnErrorSpec, PipelineSpec, PluginSpec, StageDefinition};
+use crate::clock::SharedClock;
+use crate::engine::PluginEngine;
+use crate::limits::COMPONENT_BYTES_MAX;
+use crate::plugin::{Instance, InstanceConfig, Plugin, TracingLog};
+use crate::stage::{OnError, StagePlugin, StageSpec};
+
+/// Where a plugin's bytes come from.
+pub trait PluginSource {
+    /// The bytes of the file that a pipeline names.
+    fn read(&self, file: &str) -> io::Result<Vec<u8>>;
+}
+
+/// Files relative to a directory: that of the pipeline's file.
+pub struct DirPlugins {
+    pub dir: PathBuf,
+}
+
+impl PluginSource for DirPlugins {
+    fn read(&self, file: &str) -> io::Result<Vec<u8>> {
+        let path = self.dir.join(file);
+        // Checked again when it is loaded; here so that a huge file is not read first.
+        if std::fs::metadata(&path)?.len() > COMPONENT_BYTES_MAX as u64 {
+            return Err(io::Error::other(format!("more than {COMPONENT_BYTES_MAX} bytes")));
+        }
+        std::fs::read(&path)
+    }
+}
+
+/// The topics that exist.
+pub trait TopicCatalogue {
+    fn partitions_of(&self, topic: &str) -> Option<i32>;
+    /// For suggestions.
+    fn names(&self) -> Vec<String>;
+}
+
+/// What a validation found.
+#[derive(Debug)]
+pub struct Validated {
+    /// In the order of the file.
+    pub problems: Vec<Problem>,
+    /// None if one of the problems is an error.
+    pub pipeline: Option<Pipeline>,
+}
+
+/// Checks `spec`. Compiles plugins and runs their `init`: call it on a thread that may block, outside of any tokio
+/// runtime's workers.
+pub fn validate(
+    spec: &PipelineSpec,
+    engine: &PluginEngine,
+    plugins: &dyn PluginSource,
+    topics: &dyn TopicCatalogue,
+    clock: &SharedClock,
+) -> Validated {
+    let mut problems = Problems::new(&spec.file);
+    check_topics(spec, topics, &mut problems);
+    check_groups(spec, &mut problems);
+    check_cycles(spec, &mut problems);
+    let loaded = load_plugins(spec, engine, plugins, &mut problems);
+    let stages =
+        spec.stages.iter().filter_map(|stage| resolve(spec, stage, &loaded, &mut problems)).collect();
+    let pipeline = Pipeline { name: spec.name.clone(), topics: spec.topics.clone(), stages };
+    if !problems.has_errors() {
+        check_configs(spec, &pipeline, clock, &mut problems);
+    }
+    let pipeline = if problems.has_errors() { None } else { Some(pipeline) };
+    Validated { problems: problems.into_sorted(), pipeline }
+}
+
+fn check_topics(spec: &PipelineSpec, catalogue: &dyn TopicCatalogue, problems: &mut Problems) {
+    for topic in &spec.topics {
+        if let (Some(existing), Some(wanted)) = (catalogue.partitions_of(&topic.name), topic.partitions)
+            && existing != wanted
+        {
+            let message = format!("topic {:?} exists with {existing} partitions, not {wanted}", topic.name);
+            problems.warning(topic.place, message, Some("the topic is left as it is".to_owned()));
+        }
+    }
+    let existing = catalogue.names();
+    for stage in &spec.stages {
+        let dead_letters = match &stage.on_error {
+            OnErrorSpec::DeadLetter { topic, place } => Some((topic, *place)),
+            OnErrorSpec::Stop | OnErrorSpec::Skip => None,
+        };
+        let named = stage.from.iter().chain(&stage.to).map(|(topic, place)| (topic, *place));
+        for (topic, place) in named.chain(dead_letters) {
+            let own = || spec.topics.iter().map(|topic| topic.name.as_str());
+            if own().any(|own| own == topic) || catalogue.partitions_of(topic).is_some() {
+                continue;
+            }
+            let remedy = did_you_mean(topic, own().chain(existing.iter().map(String::as_str)))
+                .unwrap_or_else(|| {
+                    format!("create it, or add it to \"topics\": \"{topic}: {{partitions: 1}}\"")
+                });
+            problems.error(place, format!("topic {topic:?} does not exist"), Some(remedy));
+        }
+    }
+}
+
+/// Two stages in one group would take each other's partitions away.
+fn check_groups(spec: &PipelineSpec, problems: &mut Problems) {
+    let mut groups = BTreeMap::new();
+    for stage in &spec.stages {
+        if let Some(other) = groups.insert(&stage.group, &stage.name) {
+            let message =
+                format!("stages {other:?} and {:?} have the same group {:?}", stage.name, stage.group);
+            problems.error(stage.place, message, Some("give each stage its own group".to_owned()));
+        }
+    }
+}
+
+/// A record must not come back to where it was read.
+fn check_cycles(spec: &PipelineSpec, problems: &mut Problems) {
+    for stage in &spec.stages {
+        let mut reached: BTreeSet<&str> = outputs(stage).collect();
+        let mut open: Vec<&str> = reached.iter().copied().collect();
+        while let Some(topic) = open.pop() {
+            let readers = spec.stages.iter().filter(|stage| stage.from.iter().any(|(from, _)| from == topic));
+            for output in readers.flat_map(outputs) {
+                if reached.insert(output) {
+                    open.push(output);
+                }
+            }
+        }
+        if let Some((topic, place)) = stage.from.iter().find(|(from, _)| reached.contains(from.as_str())) {
+            let message =
+                format!("stage {:?} is in a cycle: what it writes comes back to {topic:?}", stage.name);
+            problems.error(
+                *place,
+                message,
+                Some("write to a topic that no stage before it reads".to_owned()),
+            );
+        }
+    }
+}
+
+fn outputs(stage: &StageDefinition) -> impl Iterator<Item = &str> {
+    let dead_letters = match &stage.on_error {
+        OnErrorSpec::DeadLetter { topic, .. } => Some(topic.as_str()),
+        OnErrorSpec::Stop | OnErrorSpec::Skip => None,
+    };
+    stage.to.iter().map(|(topic, _)| topic.as_str()).chain(dead_letters)
+}
+
+/// Each plugin that a stage uses, by name; one file is compiled once.
+fn load_plugins<'a>(
+    spec: &'a PipelineSpec,
+    engine: &PluginEngine,
+    source: &dyn PluginSource,
+    problems: &mut Problems,
+) -> BTreeMap<&'a str, Arc<Plugin>> {
+    let used = |plugin: &PluginSpec| {
+        spec.stages.iter().flat_map(|stage| &stage.plugins).any(|used| used.name == plugin.name)
+    };
+    let mut by_file: BTreeMap<&str, Option<Arc<Plugin>>> = BTreeMap::new();
+    let mut loaded = BTreeMap::new();
+    for plugin in &spec.plugins {
+        if !used(plugin) {
+            let remedy = Some("remove it, or name it in a stage".to_owned());
+            problems.warning(plugin.place, format!("plugin {:?} is not used", plugin.name), remedy);
+        }
+        let entry = by_file.entry(&plugin.file);
+        let compiled = entry.or_insert_with(|| load(plugin, engine, source, problems)).clone();
+        if let Some(compiled) = compiled {
+            loaded.insert(plugin.name.as_str(), compiled);
+        }
+    }
+    loaded
+}
+
+fn load(
+    plugin: &PluginSpec,
+    engine: &PluginEngine,
+    source: &dyn PluginSource,
+    problems: &mut Problems,
+) -> Option<Arc<Plugin>> {
+    let PluginSpec { name, file, file_place, .. } = plugin;
+    let bytes = match source.read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let remedy =
+                "build the plugin, or correct the path: it is relative to the pipeline's file".to_owned();
+            problems.error(
+                *file_place,
+                format!("cannot read {file:?} of plugin {name:?}: {error}"),
+                Some(remedy),
+            );
+            return None;
+        }
+    };
+    match engine.load(&bytes) {
+        Ok(plugin) => Some(Arc::new(plugin)),
+        Err(error) => {
+            problems.error(*file_place, format!("{file:?} of plugin {name:?}: {error}"), None);
+            None
+        }
+    }
+}
+
+fn resolve(
+    spec: &PipelineSpec,
+    stage: &StageDefinition,
+    loaded: &BTreeMap<&str, Arc<Plugin>>,
+    problems: &mut Problems,
+) -> Option<StageSpec> {
+    let mut plugins = Vec::new();
+    let mut missing = false;
+    for used in &stage.plugins {
+        let Some(declared) = spec.plugins.iter().find(|plugin| plugin.name == used.name) else {
+            let names = spec.plugins.iter().map(|plugin| plugin.name.as_str());
+            let remedy = did_you_mean(&used.name, names)
+                .unwrap_or_else(|| format!("add it to \"plugins\": \"{}: {{file: ...}}\"", used.name));
+            problems.error(used.place, format!("plugin {:?} is not declared", used.name), Some(remedy));
+            missing = true;
+            continue;
+        };
+        let Some(plugin) = loaded.get(used.name.as_str()) else {
+            missing = true;
+            continue;
+        };
+        let config = used.config.as_ref().unwrap_or(&declared.config);
+        plugins.push(StagePlugin {
+            name: used.name.clone(),
+            plugin: Arc::clone(plugin),
+            config: config.to_string(),
+            limits: declared.limits.clone(),
+        });
+    }
+    if missing {
+        return None;
+    }
+    let names = |topics: &[(String, Place)]| topics.iter().map(|(topic, _)| topic.as_str().into()).collect();
+    Some(StageSpec {
+        pipeline: spec.name.clone(),
+        name: stage.name.clone(),
+        from: names(&stage.from),
+        plugins,
+        to: names(&stage.to),
+        group: stage.group.clone(),
+        parallelism: stage.parallelism,
+        on_error: match &stage.on_error {
+            OnErrorSpec::Stop => OnError::Stop,
+            OnErrorSpec::Skip => OnError::Skip,
+            OnErrorSpec::DeadLetter { topic, .. } => OnError::DeadLetter(topic.as_str().into()),
+        },
+        compression: stage.compression,
+    })
+}
+
+/// Starts every plugin with its configuration, as the stage will.
+fn check_configs(spec: &PipelineSpec, pipeline: &Pipeline, clock: &SharedClock, problems: &mut Problems) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            problems.error(Place::default(), format!("cannot start a thread's timers: {error}"), None);
+            return;
+        }
+    };
+    for (stage, definition) in pipeline.stages.iter().zip(&spec.stages) {
+        for (plugin, used) in stage.plugins.iter().zip(&definition.plugins) {
+            let log = TracingLog {
+                pipeline: spec.name.clone(),
+                stage: stage.name.clone(),
+                plugin: plugin.name.clone(),
+            };
+            let config = InstanceConfig {
+                config: plugin.config.clone(),
+                limits: plugin.limits.clone(),
+                log: Arc::new(log),
+                clock: Arc::clone(clock),
+            };
+            if let Err(error) = runtime.block_on(Instance::start(&plugin.plugin, config)) {
+                let message = format!("plugin {:?} in stage {:?}: {error}", plugin.name, stage.name);
+                problems.error(used.place, message, Some("correct its \"config\"".to_owned()));
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The stages that run on this node.
+//!
+//! | task | owner | ends when |
+//! | --- | --- | --- |
+//! | a stage's task, `parallelism` of them | the stage's `TaskTracker`, here | its stage is stopped, or one of its siblings fails |
+//! | a task's worker thread | the stage's task | the task ends |
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::SharedClock;
+use crate::pipeline::Pipeline;
+use crate::stage::{PortFactory, RuntimeMetrics, StageShared, StageSpec, StageStatus, run_stage};
+
+/// Starts, stops and reports stages. State: the running stages, in one mutex that is never held across an await;
+/// changes come one after the other.
+pub struct Runtime<F> {
+    factory: Arc<F>,
+    metrics: RuntimeMetrics,
+    clock: SharedClock,
+    handle: tokio::runtime::Handle,
+    stop: CancellationToken,
+    running: Mutex<BTreeMap<StageKey, Running>>,
+    changes: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct StageKey {
+    pipeline: String,
+    stage: String,
+}
+
+#[derive(Clone)]
+struct Running {
+    shared: Arc<StageShared>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What `apply` or `remove` did, by the names of stages.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    pub started: Vec<String>,
+    /// Changed, or failed before.
+    pub restarted: Vec<String>,
+    pub unchanged: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+impl<F: PortFactory> Runtime<F> {
+    /// Stages run on the tokio runtime of `handle`; their plugins on threads of their own.
+    pub fn new(
+        factory: F,
+        metrics: RuntimeMetrics,
+        clock: SharedClock,
+        handle: tokio::runtime::Handle,
+    ) -> Self {
+        Self {
+            factory: Arc::new(factory),
+            metrics,
+            clock,
+            handle,
+            stop: CancellationToken::new(),
+            running: Mutex::default(),
+            changes: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Makes the pipeline's stages those of `pipeline`. A stage that is the same and has not failed goes on
+    /// undisturbed. Nothing happens after `shutdown`.
+    pub async fn apply(&self, pipeline: &Pipeline) -> Applied {
+        let _changes = self.changes.lock().await;
+        let mut applied = Applied::default();
+        if self.stop.is_cancelled() {
+            return applied;
+        }
+        let wanted: BTreeMap<&str, &StageSpec> =
+            pipeline.stages.iter().map(|stage| (stage.name.as_str(), stage)).collect();
+        let mut stopping = Vec::new();
+        for (name, running) in self.stages_of(&pipeline.name) {
+            match wanted.get(name.as_str()) {
+                Some(spec) if running.shared.spec.same_as(spec) && !running.shared.is_failed() => {
+                    applied.unchanged.push(name);
+                }
+                Some(_) => {
+                    stopping.push(running);
+                    applied.restarted.push(name);
+                }
+                None => {
+                    stopping.push(running);
+                    self.lock().remove(&key(&pipeline.name, &name));
+                    applied.removed.push(name);
+                }
+            }
+        }
+        stop_all(stopping).await;
+        for spec in &pipeline.stages {
+            if applied.unchanged.contains(&spec.name) {
+                continue;
+            }
+            if !applied.restarted.contains(&spec.name) {
+                applied.started.push(spec.name.clone());
+            }
+            let running = self.start(spec.clone());
+            self.lock().insert(key(&spec.pipeline, &spec.name), running);
+        }
+        applied
+    }
+
+    /// Stops all stages of a pipeline; empty if there is none.
+    pub async fn remove(&self, pipeline: &str) -> Applied {
+        let _changes = self.changes.lock().await;
+        let (removed, stopping): (Vec<String>, Vec<Running>) = self.stages_of(pipeline).into_iter().unzip();
+        stop_all(stopping).await;
+        self.lock().retain(|key, _| key.pipeline != pipeline);
+        Applied { removed, ..Applied::default() }
+    }
+
+    /// Stops everything, and commits what is in flight.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        let _changes = self.changes.lock().await;
+        let all = self.lock().values().cloned().collect();
+        stop_all(all).await;
+    }
+
+    /// All stages, by pipeline and name.
+    pub fn status(&self) -> Vec<StageStatus> {
+        self.lock().values().map(|running| running.shared.status()).collect()
+    }
+
+    /// The names of the pipelines.
+    pub fn pipelines(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.lock().keys().map(|key| key.pipeline.clone()).collect();
+        names.dedup();
+        names
+    }
+
+    fn start(&self, spec: StageSpec) -> Running {
+        let parallelism = spec.parallelism;
+        let shared = Arc::new(StageShared::new(spec, &self.metrics, Arc::clone(&self.clock)));
+        let (stop, tasks) = (self.stop.child_token(), TaskTracker::new());
+        for task in 0..parallelism {
+            let run = run_stage(Arc::clone(&shared), Arc::clone(&self.factory), task, stop.clone());
+            tasks.spawn_on(run, &self.handle);
+        }
+        tasks.close();
+        Running { shared, stop, tasks }
+    }
+
+    fn stages_of(&self, pipeline: &str) -> Vec<(String, Running)> {
+        let running = self.lock();
+        let own = running.iter().filter(|(key, _)| key.pipeline == pipeline);
+        own.map(|(key, running)| (key.stage.clone(), running.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StageKey, Running>> {
+        self.running.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+fn key(pipeline: &str, stage: &str) -> StageKey {
+    StageKey { pipeline: pipeline.to_owned(), stage: stage.to_owned() }
+}
+
+/// All at once, then waits for each.
+async fn stop_all(stages: Vec<Running>) {
+    for stage in &stages {
+        stage.stop.cancel();
+    }
+    for stage in stages {
+        stage.tasks.wait().await;
+    }
+}

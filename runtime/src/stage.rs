@@ -1,0 +1,37 @@
+//! A stage: reads topics as a member of a consumer group, maps batches through its plugins, writes topics.
+//!
+//! ```text
+//! port.poll ──> jobs ──> worker thread: open, transform, assemble ──> units ──> port.commit
+//!   (async)    bounded     (its own OS thread, owns the instances)   bounded     (async, one at a time)
+//! ```
+//!
+//! A batch's outputs and its offset are in one commit, so that a transaction can wrap it. While one commit is in
+//! flight the worker goes on, and what queues for it meanwhile becomes one unit.
+
+mod assemble;
+mod chain;
+mod dead_letter;
+mod partitioner;
+mod port;
+mod spec;
+mod status;
+mod task;
+mod worker;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+#[cfg(any(test, feature = "testing"))]
+pub mod port_contract;
+
+pub use port::{
+    Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortError, PortFactory, PortRequest,
+    StagePort, TopicPartition,
+};
+pub use spec::{OnError, PARALLELISM_MAX, PLUGINS_MAX, StagePlugin, StageSpec, TOPICS_MAX};
+pub use status::{PluginStatus, RuntimeMetrics, StageFailure, StageState, StageStatus};
+
+pub(crate) use status::StageShared;
+pub(crate) use task::run_stage;
+
+#[cfg(test)]
+mod tests;

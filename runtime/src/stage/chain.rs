@@ -1,0 +1,210 @@
+//! A stage's plugins, one behind the other: the outputs of each are the input of the next.
+
+use std::sync::Arc;
+
+use millstream_record::varint::{put_varint, put_varlong, varint_bytes, varlong_bytes};
+
+use super::spec::{StagePlugin, StageSpec};
+use super::status::StageMetrics;
+use crate::batch::{InputBatch, InputRecord, Lineage, Span};
+use crate::clock::SharedClock;
+use crate::outputs::{OutputRecord, Transformed};
+use crate::plugin::{Instance, InstanceConfig, PluginError, StartError, TracingLog};
+
+/// The live instances of one task.
+pub(super) struct Chain {
+    links: Vec<Link>,
+    topics: Vec<Arc<str>>,
+    clock: SharedClock,
+    rejected: Vec<Rejection>,
+    /// The input of the last plugin that was called, unless it is the stage's own.
+    derived: Option<InputBatch>,
+    /// The last plugin that was called.
+    last: usize,
+}
+
+struct Link {
+    name: String,
+    instance: Instance,
+    out: Transformed,
+}
+
+/// A record of the stage's input that one of the plugins rejected.
+#[derive(Debug)]
+pub(super) struct Rejection {
+    pub(super) origin: u32,
+    /// Index of the plugin in the chain.
+    pub(super) plugin: usize,
+    pub(super) reason: String,
+}
+
+/// One record that leaves the chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChainRecord<'a> {
+    pub(super) origin: u32,
+    pub(super) topic: u16,
+    pub(super) partition: Option<i32>,
+    pub(super) timestamp: i64,
+    pub(super) body: &'a [u8],
+    /// False if the body is that of the origin, untouched.
+    pub(super) changed: bool,
+}
+
+/// What became of one batch.
+pub(super) struct ChainOutput<'a> {
+    input: &'a InputBatch,
+    last: Option<&'a Transformed>,
+    /// Whether the last plugin's input was made by another plugin.
+    derived: bool,
+    pub(super) rejected: &'a [Rejection],
+}
+
+impl Chain {
+    pub(super) async fn start(spec: &StageSpec, clock: &SharedClock) -> Result<Self, (String, StartError)> {
+        let mut links = Vec::with_capacity(spec.plugins.len());
+        for StagePlugin { name, plugin, config, limits } in &spec.plugins {
+            let log = TracingLog {
+                pipeline: spec.pipeline.clone(),
+                stage: spec.name.clone(),
+                plugin: name.clone(),
+            };
+            let config = InstanceConfig {
+                config: config.clone(),
+                limits: limits.clone(),
+                log: Arc::new(log),
+                clock: Arc::clone(clock),
+            };
+            let instance = Instance::start(plugin, config).await.map_err(|error| (name.clone(), error))?;
+            links.push(Link { name: name.clone(), instance, out: Transformed::default() });
+        }
+        let topics = spec.to.clone();
+        let clock = Arc::clone(clock);
+        Ok(Self { links, topics, clock, rejected: Vec::new(), derived: None, last: 0 })
+    }
+
+    pub(super) fn plugin_name(&self, index: usize) -> &str {
+        &self.links[index].name
+    }
+
+    /// Maps one batch through all plugins; `output` has the result. An error names the plugin by its index.
+    pub(super) async fn transform(
+        &mut self,
+        input: &InputBatch,
+        metrics: &StageMetrics,
+    ) -> Result<(), (usize, PluginError)> {
+        self.rejected.clear();
+        self.derived = None;
+        let count = self.links.len();
+        for (index, link) in self.links.iter_mut().enumerate() {
+            let current = self.derived.as_ref().unwrap_or(input);
+            let before = self.clock.monotonic();
+            let result = link.instance.transform(current, &self.topics, &mut link.out).await;
+            metrics.observe_call(index, self.clock.monotonic().saturating_sub(before));
+            result.map_err(|error| (index, error))?;
+            for rejected in &link.out.rejected {
+                let origin = lineage(current, rejected.index).origin;
+                self.rejected.push(Rejection { origin, plugin: index, reason: rejected.reason.clone() });
+            }
+            self.last = index;
+            // A plugin is never called without records.
+            if index + 1 == count || link.out.outputs.is_empty() {
+                break;
+            }
+            self.derived = Some(next_input(current, &link.out));
+        }
+        Ok(())
+    }
+
+    /// What became of the batch that was transformed last.
+    pub(super) fn output<'a>(&'a self, input: &'a InputBatch) -> ChainOutput<'a> {
+        ChainOutput {
+            input: self.derived.as_ref().unwrap_or(input),
+            last: self.links.get(self.last).map(|link| &link.out),
+            derived: self.derived.is_some(),
+            rejected: &self.rejected,
+        }
+    }
+}
+
+impl ChainOutput<'_> {
+    /// Each record that leaves the chain, in order.
+    pub(super) fn for_each<E>(
+        &self,
+        mut take: impl FnMut(ChainRecord<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(last) = self.last else {
+            // No plugin: every record as it came.
+            for index in 0..self.input.records.len() {
+                let index = u32::try_from(index).expect("a batch's records are counted by an i32");
+                take(self.record(
+                    &OutputRecord { index, topic: None, partition: None, timestamp: None, body: None },
+                    &[],
+                ))?;
+            }
+            return Ok(());
+        };
+        last.outputs.iter().try_for_each(|output| take(self.record(output, &last.payload)))
+    }
+
+    fn record<'b>(&'b self, output: &OutputRecord, payload: &'b [u8]) -> ChainRecord<'b> {
+        let input = &self.input.records[output.index as usize];
+        let lineage = lineage(self.input, output.index);
+        ChainRecord {
+            origin: lineage.origin,
+            topic: output.topic.or(lineage.topic).unwrap_or(0),
+            partition: output.partition.or(lineage.partition),
+            timestamp: output.timestamp.unwrap_or(input.timestamp),
+            body: output.body.map_or_else(|| self.input.body(input), |span| span.of(payload)),
+            changed: self.derived || output.body.is_some(),
+        }
+    }
+}
+
+fn lineage(input: &InputBatch, index: u32) -> Lineage {
+    match input.lineage.get(index as usize) {
+        Some(lineage) => *lineage,
+        None => Lineage { origin: index, topic: None, partition: None },
+    }
+}
+
+/// The outputs of one plugin as the input of the next: a records section again.
+fn next_input(input: &InputBatch, out: &Transformed) -> InputBatch {
+    let mut section = Vec::with_capacity(out.payload.len() + input.section.len() / 2);
+    let mut records = Vec::with_capacity(out.outputs.len());
+    let mut lineages = Vec::with_capacity(out.outputs.len());
+    for output in &out.outputs {
+        let record = &input.records[output.index as usize];
+        let body = output.body.map_or_else(|| input.body(record), |span| span.of(&out.payload));
+        let timestamp = output.timestamp.unwrap_or(record.timestamp);
+        put_record(&mut section, timestamp.wrapping_sub(input.base_timestamp), record.offset_delta, body);
+        let body = Span::new(section.len() - body.len(), section.len());
+        records.push(InputRecord { timestamp, offset_delta: record.offset_delta, body });
+        let before = lineage(input, output.index);
+        lineages.push(Lineage {
+            origin: before.origin,
+            topic: output.topic.or(before.topic),
+            partition: output.partition.or(before.partition),
+        });
+    }
+    InputBatch {
+        topic: Arc::clone(&input.topic),
+        partition: input.partition,
+        base_offset: input.base_offset,
+        base_timestamp: input.base_timestamp,
+        // A plugin may have set timestamps: from here on each record has its own.
+        append_time: None,
+        section: section.into(),
+        records,
+        lineage: lineages,
+    }
+}
+
+fn put_record(section: &mut Vec<u8>, timestamp_delta: i64, offset_delta: i32, body: &[u8]) {
+    let length = 1 + varlong_bytes(timestamp_delta) + varint_bytes(offset_delta) + body.len();
+    // A body has passed the limit on a plugin's outputs, or fitted a batch before.
+    put_varint(section, i32::try_from(length).expect("a record's length fits an i32"));
+    section.push(0);
+    put_varlong(section, timestamp_delta);
+    put_varint(section, offset_delta);
+    section.extend_from_slice(body);
+}

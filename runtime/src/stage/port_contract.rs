@@ -1,0 +1,108 @@
+//! What every [`PortFactory`] must do, as checks that an implementation's tests call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_record::{BatchBuilder, RecordBatch};
+
+use super::port::{
+    Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortFactory, PortRequest, StagePort,
+};
+
+const WAIT: Duration = Duration::from_millis(200);
+/// Polls without a record after which a check gives up.
+const EMPTY_POLLS_MAX: usize = 100;
+
+/// Runs all checks. `source` and `target` exist, are empty, and have one partition each.
+pub async fn check<F: PortFactory>(factory: &F, source: &str, target: &str) {
+    let request = PortRequest {
+        pipeline: "contract".to_owned(),
+        stage: "check".to_owned(),
+        group: "contract.check".to_owned(),
+        from: vec![source.into()],
+        task: 0,
+    };
+    let port = factory.open(request.clone()).await.expect("the port opens");
+    assert_eq!(port.partitions_of(source).await, Ok(Some(1)));
+    assert_eq!(port.partitions_of("no-such-topic").await, Ok(None));
+
+    // Writing to the source through a commit without offsets is allowed: it fills the topic for what follows.
+    let outputs = vec![output(source, &["a", "b", "c"]), output(source, &["d", "e"])];
+    port.commit(Commit { outputs, offsets: Vec::new() }).await.expect("outputs are written");
+
+    let fetched = fetch(&port).await;
+    assert_eq!((&*fetched.topic, fetched.partition, fetched.position), (source, 0, 0));
+    assert!(fetched.high_watermark >= next_offset(&fetched));
+    assert_eq!(values(&fetched)[0], "a");
+
+    // The offset lies inside the first batch: the next member gets the whole batch, and is told where to begin.
+    let offsets = vec![CommittedOffset {
+        topic: source.into(),
+        partition: 0,
+        next_offset: 2,
+        metadata: "plugin@1".into(),
+    }];
+    let commit = Commit { outputs: vec![output(target, &["A", "B"])], offsets };
+    port.commit(commit).await.expect("outputs and offsets are committed");
+    port.close().await;
+
+    let port = factory.open(request).await.expect("the port opens again");
+    let fetched = fetch(&port).await;
+    assert_eq!(fetched.position, 2, "the group's offset counts");
+    let first =
+        RecordBatch::new(&fetched.batches[..RecordBatch::size_of_first(&fetched.batches).expect("a batch")]);
+    let first = first.expect("a fetch holds whole batches");
+    assert!(first.base_offset() <= 2 && first.last_offset() >= 2);
+    port.close().await;
+
+    let reader = PortRequest {
+        pipeline: "contract".to_owned(),
+        stage: "reader".to_owned(),
+        group: "contract.reader".to_owned(),
+        from: vec![target.into()],
+        task: 0,
+    };
+    let port = factory.open(reader).await.expect("a second group opens");
+    assert_eq!(values(&fetch(&port).await), ["A", "B"]);
+    let none = port.poll(Duration::from_millis(1)).await.expect("a poll without records is no error");
+    assert!(none.fetched.is_empty());
+    port.close().await;
+}
+
+async fn fetch(port: &impl StagePort) -> FetchedPartition {
+    for _ in 0..EMPTY_POLLS_MAX {
+        let Polled { mut fetched, .. } = port.poll(WAIT).await.expect("the poll works");
+        if let Some(fetched) = fetched.pop() {
+            return fetched;
+        }
+    }
+    panic!("no records within {EMPTY_POLLS_MAX} polls");
+}
+
+fn output(topic: &str, values: &[&str]) -> OutputBatch {
+    let mut builder = BatchBuilder::new(1024);
+    for value in values {
+        builder.append(1, None, Some(value.as_bytes()), []).expect("the batch has room");
+    }
+    let bytes = Bytes::from(builder.finish().expect("the batch has records"));
+    let records = u32::try_from(values.len()).expect("a few records");
+    OutputBatch { topic: Arc::from(topic), partition: 0, records, bytes }
+}
+
+fn next_offset(fetched: &FetchedPartition) -> i64 {
+    let batches = RecordBatch::batches(&fetched.batches);
+    batches.map(|batch| batch.expect("whole batches").next_offset()).last().expect("at least one batch")
+}
+
+fn values(fetched: &FetchedPartition) -> Vec<String> {
+    let mut values = Vec::new();
+    for batch in RecordBatch::batches(&fetched.batches) {
+        let batch = batch.expect("whole batches");
+        for record in millstream_record::RecordIter::new(batch.records_section()) {
+            let value = record.expect("well-formed records").value.unwrap_or_default();
+            values.push(String::from_utf8_lossy(value).into_owned());
+        }
+    }
+    values
+}

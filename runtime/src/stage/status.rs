@@ -1,0 +1,291 @@
+//! What a stage tells about itself: counters for Prometheus, and a snapshot for people.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use serde::Serialize;
+
+use super::port::TopicPartition;
+use super::spec::StageSpec;
+use crate::clock::SharedClock;
+use crate::engine::PluginForm;
+
+type Labels = Vec<(&'static str, String)>;
+
+/// The metrics of all stages of a node.
+#[derive(Clone)]
+pub struct RuntimeMetrics {
+    records_in: Family<Labels, Counter>,
+    records_out: Family<Labels, Counter>,
+    records_rejected: Family<Labels, Counter>,
+    bytes_in: Family<Labels, Counter>,
+    bytes_out: Family<Labels, Counter>,
+    batches_in: Family<Labels, Counter>,
+    commits: Family<Labels, Counter>,
+    errors: Family<Labels, Counter>,
+    lag: Family<Labels, Gauge>,
+    calls: Family<Labels, Histogram, fn() -> Histogram>,
+}
+
+fn call_seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_01, 4.0, 10))
+}
+
+impl RuntimeMetrics {
+    /// Enters the metrics into `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            records_in: Family::default(),
+            records_out: Family::default(),
+            records_rejected: Family::default(),
+            bytes_in: Family::default(),
+            bytes_out: Family::default(),
+            batches_in: Family::default(),
+            commits: Family::default(),
+            errors: Family::default(),
+            lag: Family::default(),
+            calls: Family::new_with_constructor(call_seconds),
+        };
+        let registry = registry.sub_registry_with_prefix("stage");
+        registry.register("records_in", "Records that a stage has read", metrics.records_in.clone());
+        registry.register("records_out", "Records that a stage has written", metrics.records_out.clone());
+        registry.register(
+            "records_rejected",
+            "Records that a plugin rejected",
+            metrics.records_rejected.clone(),
+        );
+        registry.register("bytes_in", "Bytes of batches that a stage has read", metrics.bytes_in.clone());
+        registry.register(
+            "bytes_out",
+            "Bytes of batches that a stage has written",
+            metrics.bytes_out.clone(),
+        );
+        registry.register("batches_in", "Record batches that a stage has read", metrics.batches_in.clone());
+        registry.register("commits", "Commits of outputs and offsets", metrics.commits.clone());
+        registry.register("errors", "What stopped or delayed a stage, by kind", metrics.errors.clone());
+        registry.register(
+            "lag",
+            "Records between a stage and the end of its partitions",
+            metrics.lag.clone(),
+        );
+        let calls = metrics.calls.clone();
+        registry.register_with_unit("plugin_call", "Time of a plugin's calls", Unit::Seconds, calls);
+        metrics
+    }
+}
+
+/// The counters of one stage. They outlive its restarts.
+pub(crate) struct StageMetrics {
+    labels: Labels,
+    pub(super) records_in: Counter,
+    pub(super) records_out: Counter,
+    pub(super) records_rejected: Counter,
+    pub(super) bytes_in: Counter,
+    pub(super) bytes_out: Counter,
+    pub(super) batches_in: Counter,
+    pub(super) commits: Counter,
+    errors: Family<Labels, Counter>,
+    lag: Gauge,
+    lags: Mutex<BTreeMap<TopicPartition, i64>>,
+    calls: Vec<Histogram>,
+}
+
+impl StageMetrics {
+    pub(crate) fn new(metrics: &RuntimeMetrics, spec: &StageSpec) -> Self {
+        let labels: Labels = vec![("pipeline", spec.pipeline.clone()), ("stage", spec.name.clone())];
+        let counter = |family: &Family<Labels, Counter>| family.get_or_create(&labels).clone();
+        let call = |plugin: &super::StagePlugin| {
+            let labels = [labels.clone(), vec![("plugin", plugin.name.clone())]].concat();
+            metrics.calls.get_or_create(&labels).clone()
+        };
+        Self {
+            records_in: counter(&metrics.records_in),
+            records_out: counter(&metrics.records_out),
+            records_rejected: counter(&metrics.records_rejected),
+            bytes_in: counter(&metrics.bytes_in),
+            bytes_out: counter(&metrics.bytes_out),
+            batches_in: counter(&metrics.batches_in),
+            commits: counter(&metrics.commits),
+            errors: metrics.errors.clone(),
+            lag: metrics.lag.get_or_create(&labels).clone(),
+            lags: Mutex::default(),
+            calls: spec.plugins.iter().map(call).collect(),
+            labels,
+        }
+    }
+
+    pub(super) fn observe_call(&self, plugin: usize, time: Duration) {
+        self.calls[plugin].observe(time.as_secs_f64());
+    }
+
+    pub(super) fn count_error(&self, kind: &'static str) {
+        let labels = [self.labels.clone(), vec![("kind", kind.to_owned())]].concat();
+        self.errors.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn set_lag(&self, partition: TopicPartition, lag: i64) {
+        self.change_lags(|lags| {
+            lags.insert(partition, lag.max(0));
+        });
+    }
+
+    /// Others report the lag of partitions that are theirs now.
+    pub(super) fn forget_lags(&self, partitions: &[TopicPartition]) {
+        self.change_lags(|lags| lags.retain(|partition, _| !partitions.contains(partition)));
+    }
+
+    fn change_lags(&self, change: impl FnOnce(&mut BTreeMap<TopicPartition, i64>)) {
+        let mut lags = self.lags.lock().expect("no code panics while it holds this lock");
+        change(&mut lags);
+        self.lag.set(lags.values().sum());
+    }
+}
+
+/// Where a stage is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum StageState {
+    /// Opening its ports and instances.
+    Starting,
+    Running,
+    /// It waits for something that is expected to work again.
+    Waiting {
+        reason: String,
+    },
+    /// It needs a person; nothing of the batch in question was committed.
+    Failed(StageFailure),
+    /// It was told to.
+    Stopped,
+}
+
+/// Why a stage stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StageFailure {
+    /// `trap`, `timeout`, `memory_limit`, `invalid_output`, `retry`, `stop`, `rejected`, `input`, `start`, `port`
+    /// or `worker`.
+    pub kind: &'static str,
+    pub reason: String,
+    pub plugin: Option<String>,
+    /// The batch that it happened with.
+    pub topic: Option<String>,
+    pub partition: Option<i32>,
+    /// The first offset that was not processed.
+    pub offset: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backtrace: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PluginStatus {
+    pub name: String,
+    pub version: String,
+    pub form: PluginForm,
+}
+
+/// A snapshot of one stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StageStatus {
+    pub pipeline: String,
+    pub stage: String,
+    pub group: String,
+    pub from: Vec<String>,
+    pub to: Vec<String>,
+    pub plugins: Vec<PluginStatus>,
+    pub parallelism: u32,
+    #[serde(flatten)]
+    pub state: StageState,
+    /// When the state began, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    pub records_in: u64,
+    pub records_out: u64,
+    pub records_rejected: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub batches_in: u64,
+    pub commits: u64,
+    pub lag: i64,
+    /// What the last rejected record was rejected for.
+    pub last_rejection: Option<String>,
+}
+
+/// What a stage's tasks share, and others look at.
+pub(crate) struct StageShared {
+    pub(crate) spec: StageSpec,
+    pub(crate) metrics: StageMetrics,
+    clock: SharedClock,
+    life: Mutex<Life>,
+}
+
+struct Life {
+    state: StageState,
+    since_ms: i64,
+    last_rejection: Option<String>,
+}
+
+impl StageShared {
+    pub(crate) fn new(spec: StageSpec, metrics: &RuntimeMetrics, clock: SharedClock) -> Self {
+        let metrics = StageMetrics::new(metrics, &spec);
+        let life = Life { state: StageState::Starting, since_ms: clock.wall_ms(), last_rejection: None };
+        Self { spec, metrics, clock, life: Mutex::new(life) }
+    }
+
+    /// Moves on to `state`. A failure stays: the tasks that stop after it must not hide it.
+    pub(crate) fn set_state(&self, state: StageState) {
+        let mut life = self.life.lock().expect("no code panics while it holds this lock");
+        if matches!(life.state, StageState::Failed(_)) || life.state == state {
+            return;
+        }
+        life.state = state;
+        life.since_ms = self.clock.wall_ms();
+    }
+
+    pub(super) fn set_last_rejection(&self, reason: &str) {
+        let mut life = self.life.lock().expect("no code panics while it holds this lock");
+        life.last_rejection = Some(reason.to_owned());
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        let life = self.life.lock().expect("no code panics while it holds this lock");
+        matches!(life.state, StageState::Failed(_))
+    }
+
+    pub(crate) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    pub(crate) fn status(&self) -> StageStatus {
+        let life = self.life.lock().expect("no code panics while it holds this lock");
+        let Self { spec, metrics, .. } = self;
+        let plugin = |plugin: &super::StagePlugin| PluginStatus {
+            name: plugin.name.clone(),
+            version: plugin.plugin.version(),
+            form: plugin.plugin.form(),
+        };
+        StageStatus {
+            pipeline: spec.pipeline.clone(),
+            stage: spec.name.clone(),
+            group: spec.group.clone(),
+            from: spec.from.iter().map(ToString::to_string).collect(),
+            to: spec.to.iter().map(ToString::to_string).collect(),
+            plugins: spec.plugins.iter().map(plugin).collect(),
+            parallelism: spec.parallelism,
+            state: life.state.clone(),
+            since_ms: life.since_ms,
+            records_in: metrics.records_in.get(),
+            records_out: metrics.records_out.get(),
+            records_rejected: metrics.records_rejected.get(),
+            bytes_in: metrics.bytes_in.get(),
+            bytes_out: metrics.bytes_out.get(),
+            batches_in: metrics.batches_in.get(),
+            commits: metrics.commits.get(),
+            lag: metrics.lag.get(),
+            last_rejection: life.last_rejection.clone(),
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Stages over a cluster in memory, with well-behaved and hostile plugins.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_record::{BatchBuilder, Compression, RecordBatch, RecordIter};
+use prometheus_client::registry::Registry;
+
+use super::memory::MemoryCluster;
+use super::*;
+use crate::clock::SystemClock;
+use crate::engine::{EngineConfig, PluginEngine};
+use crate::guests;
+use crate::limits::PluginLimits;
+use crate::pipeline::Pipeline;
+use crate::runtime::{Applied, Runtime};
+
+/// A cluster with a topic `in` of 2 partitions, `out` of 2, `wide` of 5, `dead` of 1, and the runtime on it.
+struct Fixture {
+    cluster: MemoryCluster,
+    runtime: Runtime<MemoryCluster>,
+    engine: PluginEngine,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let cluster = MemoryCluster::default();
+        for (topic, partitions) in [("in", 2), ("out", 2), ("wide", 5), ("dead", 1)] {
+            cluster.create_topic(topic, partitions);
+        }
+        let metrics = RuntimeMetrics::register(&mut Registry::default());
+        let handle = tokio::runtime::Handle::current();
+        let runtime = Runtime::new(cluster.clone(), metrics, SystemClock::shared(), handle);
+        let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
+        Self { cluster, runtime, engine }
+    }
+
+    fn stage(&self, guests: &[Vec<u8>]) -> StageSpec {
+        let plugin = |(at, wasm): (usize, &Vec<u8>)| StagePlugin {
+            name: format!("plugin{at}"),
+            plugin: Arc::new(self.engine.load(wasm).unwrap()),
+            config: "null".to_owned(),
+            limits: PluginLimits { call_timeout_ms: 100, ..PluginLimits::default() },
+        };
+        StageSpec {
+            pipeline: "test".to_owned(),
+            name: "stage".to_owned(),
+            from: vec!["in".into()],
+            plugins: guests.iter().enumerate().map(plugin).collect(),
+            to: vec!["out".into()],
+            group: "test.stage".to_owned(),
+            parallelism: 1,
+            on_error: OnError::Stop,
+            compression: Compression::None,
+        }
+    }
+
+    async fn apply(&self, stages: Vec<StageSpec>) -> Applied {
+        self.runtime.apply(&Pipeline { name: "test".to_owned(), topics: Vec::new(), stages }).await
+    }
+
+    fn append(&self, partition: i32, values: &[&str]) {
+        self.cluster.append("in", partition, &batch(values, Compression::None));
+    }
+
+    async fn until_committed(&self, partition: i32, next_offset: i64) {
+        let reached = |cluster: &MemoryCluster| {
+            cluster
+                .committed("test.stage", "in", partition)
+                .is_some_and(|offset| offset.next_offset >= next_offset)
+        };
+        tokio::time::timeout(DEADLINE, self.cluster.until(reached))
+            .await
+            .expect("the stage gets there in time");
+    }
+
+    async fn until_failed(&self) -> StageFailure {
+        let failed = async {
+            loop {
+                if let StageState::Failed(failure) = self.runtime.status()[0].state.clone() {
+                    return failure;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, failed).await.expect("the stage fails in time")
+    }
+}
+
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// Records with the key `k<value>`.
+fn batch(values: &[&str], compression: Compression) -> Bytes {
+    let mut builder = BatchBuilder::new(1 << 20).compression(compression);
+    for (at, value) in values.iter().enumerate() {
+        let key = format!("k{value}");
+        builder.append(1000 + at as i64, Some(key.as_bytes()), Some(value.as_bytes()), []).unwrap();
+    }
+    builder.finish().unwrap().into()
+}
+
+/// Value, timestamp and number of headers of each record.
+fn records(cluster: &MemoryCluster, topic: &str, partition: i32) -> Vec<(String, i64, usize)> {
+    let mut found = Vec::new();
+    for bytes in cluster.read(topic, partition) {
+        let batch = RecordBatch::new(&bytes).unwrap();
+        batch.verify_crc().unwrap();
+        let mut section = batch.records_section().to_vec();
+        if batch.compression().unwrap() != Compression::None {
+            let compressed = std::mem::take(&mut section);
+            millstream_record::decompress(batch.compression().unwrap(), &compressed, 1 << 20, &mut section)
+                .unwrap();
+        }
+        for record in RecordIter::new(&section) {
+            let record = record.unwrap();
+            let value = String::from_utf8(record.value.unwrap_or(b"null").to_vec()).unwrap();
+            found.push((value, batch.timestamp_of(&record), record.headers.len()));
+        }
+    }
+    found
+}
+
+fn values(cluster: &MemoryCluster, topic: &str, partition: i32) -> Vec<String> {
+    records(cluster, topic, partition).into_iter().map(|(value, ..)| value).collect()
+}
+
+#[tokio::test]
+async fn the_memory_port_keeps_the_contract() {
+    let cluster = MemoryCluster::default();
+    cluster.create_topic("source", 1);
+    cluster.create_topic("target", 1);
+    port_contract::check(&cluster, "source", "target").await;
+}
+
+#[tokio::test]
+async fn records_keep_their_partition_order_and_timestamp() {
+    for guests in [vec![], vec![guests::identity()], vec![guests::typed_identity(), guests::identity()]] {
+        let fixture = Fixture::new();
+        fixture.append(0, &["a", "b"]);
+        fixture.append(0, &["c"]);
+        fixture.append(1, &["x"]);
+        fixture.apply(vec![fixture.stage(&guests)]).await;
+        fixture.until_committed(0, 3).await;
+        fixture.until_committed(1, 1).await;
+        let expect = [("a", 1000), ("b", 1001), ("c", 1000)].map(|(value, at)| (value.to_owned(), at, 0));
+        assert_eq!(records(&fixture.cluster, "out", 0), expect);
+        assert_eq!(values(&fixture.cluster, "out", 1), ["x"]);
+        fixture.append(1, &["y"]);
+        fixture.until_committed(1, 2).await;
+        fixture.runtime.shutdown().await;
+        assert_eq!(values(&fixture.cluster, "out", 1), ["x", "y"]);
+        let status = &fixture.runtime.status()[0];
+        assert_eq!((status.records_in, status.records_out, status.lag), (5, 5, 0));
+        assert_eq!(status.state, StageState::Stopped);
+    }
+}
+
+#[tokio::test]
+async fn compressed_batches_are_read_and_written() {
+    let fixture = Fixture::new();
+    for compression in Compression::ALL {
+        fixture.cluster.append("in", 0, &batch(&[compression.name()], compression));
+    }
+    let stage = StageSpec { compression: Compression::Zstd, ..fixture.stage(&[guests::identity()]) };
+    fixture.apply(vec![stage]).await;
+    fixture.until_committed(0, 5).await;
+    assert_eq!(values(&fixture.cluster, "out", 0), Compression::ALL.map(Compression::name));
+    fixture.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn other_partition_counts_spread_by_key_as_the_java_client_does() {
+    let fixture = Fixture::new();
+    let names: Vec<String> = (0..50).map(|at| at.to_string()).collect();
+    fixture.append(0, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let stage = StageSpec { to: vec!["wide".into()], ..fixture.stage(&[]) };
+    fixture.apply(vec![stage]).await;
+    fixture.until_committed(0, 50).await;
+    for partition in 0..5 {
+        for value in values(&fixture.cluster, "wide", partition) {
+            assert_eq!(partitioner::partition_of_key(format!("k{value}").as_bytes(), 5), partition);
+        }
+    }
+    fixture.runtime.shutdown().await;
+}
+
+/// Topic and partition are the guest's to choose; the second plugin of a chain leaves them alone.
+#[tokio::test]
+async fn a_guest_chooses_topic_and_partition() {
+    let fixture = Fixture::new();
+    fixture.append(0, &["a", "b"]);
+    // Record 0 to partition 3 of "wide"; record 1 as body "hi" with timestamp 5.
+    let routing = guests::returning(b"\x06\x02\x08wide\x06\x09\x02\x0a\x0a\x01\x04hi\x00");
+    let to = vec!["out".into(), "wide".into()];
+    let stage = StageSpec { to, ..fixture.stage(&[routing, guests::identity()]) };
+    fixture.apply(vec![stage]).await;
+    fixture.until_committed(0, 2).await;
+    assert_eq!(values(&fixture.cluster, "wide", 3), ["a"]);
+    assert_eq!(records(&fixture.cluster, "out", 0), [("hi".to_owned(), 5, 0)]);
+    fixture.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_exist_stops_the_stage() {
+    let fixture = Fixture::new();
+    fixture.append(0, &["a"]);
+    fixture.apply(vec![fixture.stage(&[guests::returning(&[0x04, 0x02, 0x04])])]).await;
+    let failure = fixture.until_failed().await;
+    assert_eq!(failure.kind, "invalid_output");
+    assert!(failure.reason.contains("partition 2 of topic \"out\", which has 2"), "{}", failure.reason);
+}
+
+/// The batch before is committed, the bad one is not, and applying again goes on with it.
+#[tokio::test]
+async fn a_plugin_that_fails_stops_before_its_batch() {
+    let trap = "(if (i32.eq (local.get $count) (i32.const 2)) (then unreachable))";
+    let endless = "(if (i32.eq (local.get $count) (i32.const 2)) (then (loop $again (br $again))))";
+    let hungry = "(if (i32.eq (local.get $count) (i32.const 2)) (then (loop $again
+        (br_if $again (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable))";
+    for (body, kind) in [(trap, "trap"), (endless, "timeout"), (hungry, "memory_limit")] {
+        let fixture = Fixture::new();
+        fixture.append(0, &["a"]);
+        fixture.append(0, &["bad", "batch"]);
+        fixture.append(0, &["c"]);
+        let keep_first =
+            "(i32.store8 (i32.const 2048) (i32.const 0)) (i32.store8 (i32.const 2049) (i32.const 2))
+            (call $ok (i32.const 2048) (i32.const 2))";
+        let guest = guests::batch_guest(&format!("{body} {keep_first}"));
+        fixture.apply(vec![fixture.stage(&[guest])]).await;
+        let failure = fixture.until_failed().await;
+        assert_eq!(
+            (failure.kind, failure.offset, failure.partition),
+            (kind, Some(1), Some(0)),
+            "{}",
+            failure.reason
+        );
+        assert_eq!(failure.plugin.as_deref(), Some("plugin0"));
+        assert_eq!(values(&fixture.cluster, "out", 0), ["a"]);
+        assert_eq!(fixture.cluster.committed("test.stage", "in", 0).unwrap().next_offset, 1);
+
+        let applied = fixture.apply(vec![fixture.stage(&[guests::identity()])]).await;
+        assert_eq!(applied.restarted, ["stage"]);
+        fixture.until_committed(0, 4).await;
+        assert_eq!(values(&fixture.cluster, "out", 0), ["a", "bad", "batch", "c"]);
+        fixture.runtime.shutdown().await;
+    }
+}
+
+/// Rejects record 1, keeps record 0.
+fn rejecting() -> Vec<u8> {
+    guests::batch_guest(
+        "(i32.store8 (i32.const 2048) (i32.const 0)) (i32.store8 (i32.const 2049) (i32.const 2))
+         (call $reject (i32.const 2048) (i32.const 2) (i32.const 1))",
+    )
+}
+
+#[tokio::test]
+async fn a_rejected_record_follows_the_policy() {
+    for (on_error, dead) in [(OnError::Skip, 0), (OnError::DeadLetter("dead".into()), 1)] {
+        let fixture = Fixture::new();
+        fixture.append(1, &["good", "bad"]);
+        let stage = StageSpec { on_error, ..fixture.stage(&[guests::identity(), rejecting()]) };
+        fixture.apply(vec![stage]).await;
+        fixture.until_committed(1, 2).await;
+        assert_eq!(values(&fixture.cluster, "out", 1), ["good"]);
+        let letters = records(&fixture.cluster, "dead", 0);
+        assert_eq!(letters, vec![("bad".to_owned(), 1001, 6); dead]);
+        let status = &fixture.runtime.status()[0];
+        assert_eq!((status.records_rejected, status.last_rejection.as_deref()), (1, Some("because")));
+        fixture.runtime.shutdown().await;
+    }
+    let fixture = Fixture::new();
+    fixture.append(1, &["good", "bad"]);
+    fixture.apply(vec![fixture.stage(&[rejecting()])]).await;
+    let failure = fixture.until_failed().await;
+    assert_eq!(failure.kind, "rejected");
+    assert!(failure.reason.contains("offset 1: because"), "{}", failure.reason);
+    assert!(values(&fixture.cluster, "out", 1).is_empty());
+}
+
+#[tokio::test]
+async fn a_retry_is_tried_again() {
+    let fixture = Fixture::new();
+    fixture.append(0, &["a"]);
+    let guest = guests::batch_guest_of(&guests::Guest {
+        init: guests::AGREE,
+        items: "(global $calls (mut i32) (i32.const 0))",
+        transform: "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+            (if (result i32) (i32.lt_u (global.get $calls) (i32.const 3))
+                (then (call $err (i32.const 0))) (else (call $ok (i32.const 0) (i32.const 0))))",
+    });
+    fixture.apply(vec![fixture.stage(&[guest])]).await;
+    fixture.until_committed(0, 1).await;
+    assert_eq!(fixture.runtime.status()[0].state, StageState::Running);
+    fixture.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_lost_port_is_opened_again_and_nothing_is_missing() {
+    let fixture = Fixture::new();
+    fixture.append(0, &["a"]);
+    fixture.cluster.fail_commits([
+        PortError::Unavailable("the broker restarts".to_owned()),
+        PortError::Fenced("the group has moved on".to_owned()),
+    ]);
+    fixture.apply(vec![fixture.stage(&[guests::identity()])]).await;
+    fixture.until_committed(0, 1).await;
+    assert_eq!(fixture.cluster.opened(), 3);
+    assert_eq!(values(&fixture.cluster, "out", 0), ["a"]);
+    fixture.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_error_that_stays_fails_the_stage() {
+    let fixture = Fixture::new();
+    fixture.append(0, &["a"]);
+    fixture.cluster.fail_commits([PortError::Fatal("the record is too large".to_owned())]);
+    fixture.apply(vec![fixture.stage(&[])]).await;
+    let failure = fixture.until_failed().await;
+    assert_eq!((failure.kind, failure.reason.as_str()), ("port", "the record is too large"));
+}
+
+#[tokio::test]
+async fn revoked_partitions_are_committed_first_and_come_back() {
+    let fixture = Fixture::new();
+    for value in 0..50 {
+        fixture.append(0, &[&value.to_string()]);
+    }
+    fixture.apply(vec![fixture.stage(&[guests::identity()])]).await;
+    fixture.until_committed(0, 1).await;
+    fixture.cluster.revoke([TopicPartition { topic: "in".into(), partition: 0 }]);
+    fixture.append(0, &["last"]);
+    fixture.until_committed(0, 51).await;
+    assert_eq!(values(&fixture.cluster, "out", 0).len(), 51);
+    fixture.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_unchanged_stage_is_not_disturbed() {
+    let fixture = Fixture::new();
+    let other = |fixture: &Fixture| StageSpec {
+        name: "other".to_owned(),
+        group: "other".to_owned(),
+        to: vec!["wide".into()],
+        ..fixture.stage(&[])
+    };
+    let applied = fixture.apply(vec![fixture.stage(&[guests::identity()]), other(&fixture)]).await;
+    assert_eq!(applied.started, ["stage", "other"]);
+    fixture.append(0, &["a"]);
+    fixture.until_committed(0, 1).await;
+    let opened = fixture.cluster.opened();
+
+    let stage = StageSpec { on_error: OnError::Skip, ..other(&fixture) };
+    let applied = fixture.apply(vec![fixture.stage(&[guests::identity()]), stage]).await;
+    assert_eq!((applied.unchanged, applied.restarted), (vec!["stage".to_owned()], vec!["other".to_owned()]));
+    let removed = fixture.runtime.remove("test").await;
+    assert_eq!(removed.removed, ["other", "stage"]);
+    assert!(fixture.runtime.status().is_empty());
+    assert!(fixture.cluster.opened() <= opened + 2);
+}
+
+#[tokio::test]
+async fn garbage_in_a_topic_stops_the_stage_and_not_the_process() {
+    let fixture = Fixture::new();
+    let mut bytes = batch(&["a"], Compression::None).to_vec();
+    *bytes.last_mut().unwrap() ^= 0xff;
+    fixture.cluster.append("in", 0, &bytes.into());
+    fixture.apply(vec![fixture.stage(&[])]).await;
+    assert_eq!(fixture.until_failed().await.kind, "input");
+}
+
+/// Large records leave in batches of their own, many small ones in few.
+#[tokio::test]
+async fn outputs_are_cut_into_batches() {
+    let fixture = Fixture::new();
+    let large = "x".repeat(300 * 1024);
+    for _ in 0..3 {
+        fixture.append(0, &[&large]);
+    }
+    fixture.apply(vec![fixture.stage(&[guests::identity()])]).await;
+    fixture.until_committed(0, 3).await;
+    assert_eq!(fixture.cluster.read("out", 0).len(), 3);
+    fixture.runtime.shutdown().await;
+}
