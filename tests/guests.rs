@@ -1,0 +1,29 @@
+//! The guests are there as the build script promises, and need nothing of their host that it does not offer.
+
+const GUESTS: [(&str, &str); 6] = [
+    (env!("GUEST_ACCESS_LOG_PARSER"), "transform-batch"),
+    (env!("GUEST_ACCESS_LOG_ERRORS"), "transform-batch"),
+    (env!("GUEST_FILTER"), "transform-batch"),
+    (env!("GUEST_IDENTITY"), "transform-batch"),
+    (env!("GUEST_IDENTITY_TYPED"), "transform"),
+    (env!("GUEST_HOSTILE"), "transform-batch"),
+];
+
+/// A component's first bytes; a core module has version 1 and layer 0.
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+#[test]
+fn guests_are_components_of_the_contract() {
+    for (path, form) in GUESTS {
+        let guest = std::fs::read(path).unwrap();
+        assert!(guest.starts_with(COMPONENT), "{path}");
+        assert!(contains(&guest, &format!("millstream:plugin/{form}@0.1.0#transform")), "{path}");
+        for denied in ["wasi:filesystem", "wasi:sockets", "wasi:http"] {
+            assert!(!contains(&guest, denied), "{path} imports {denied}");
+        }
+    }
+}
+
+fn contains(guest: &[u8], name: &str) -> bool {
+    guest.windows(name.len()).any(|window| window == name.as_bytes())
+}
