@@ -11,7 +11,7 @@ use std::borrow::Cow;
 pub(crate) enum Closing {
     /// A space and a status: the request, which comes from anybody who can open a connection.
     BeforeStatus,
-    /// A space and another quote, or the end of the line.
+    /// A space and another quote.
     BeforeQuote,
     /// A space or the end of the line; or no quote at all, because loggers cut long lines.
     AtEnd,
@@ -19,28 +19,33 @@ pub(crate) enum Closing {
 
 /// The field that begins `inside` its quotes, and what follows it.
 pub(crate) fn split(inside: &[u8], closing: Closing) -> Option<(&[u8], &[u8])> {
+    let split_at = |at: usize| (&inside[..at], &inside[at + 1..]);
     let mut at = 0;
+    let mut might_close = None;
     while let Some(&byte) = inside.get(at) {
         match byte {
             b'\\' => at += 1,
-            b'"' if closes(&inside[at + 1..], closing) => return Some((&inside[..at], &inside[at + 1..])),
+            b'"' if closes(&inside[at + 1..], closing) => return Some(split_at(at)),
+            b'"' if matches!(inside[at + 1..], [] | [b' ', ..]) && might_close.is_none() => {
+                might_close = Some(at)
+            }
             _ => {}
         }
         at += 1;
     }
-    (closing == Closing::AtEnd).then_some((inside, &[]))
+    match closing {
+        // What is wrong behind it is for the next field to say.
+        Closing::BeforeStatus | Closing::BeforeQuote => might_close.map(split_at),
+        Closing::AtEnd => Some((inside, &[])),
+    }
 }
 
 fn closes(rest: &[u8], closing: Closing) -> bool {
     match (closing, rest) {
-        // Any short word may stand there: what is wrong with the status is for the status to say.
-        (Closing::BeforeStatus, [b' ', word @ ..]) => {
-            let length = word.iter().position(|&byte| byte == b' ').unwrap_or(word.len());
-            (1..=3).contains(&length)
-                && word[..length].iter().all(|byte| byte.is_ascii_digit() || *byte == b'-')
+        (Closing::BeforeStatus, [b' ', a, b, c, b' ', ..]) => {
+            [a, b, c].iter().all(|byte| byte.is_ascii_digit())
         }
-        (Closing::BeforeQuote, [b' ', b'"', ..]) | (Closing::AtEnd, [b' ', ..]) => true,
-        (Closing::BeforeQuote | Closing::AtEnd, []) => true,
+        (Closing::BeforeQuote, [b' ', b'"', ..]) | (Closing::AtEnd, [] | [b' ', ..]) => true,
         _ => false,
     }
 }
@@ -98,6 +103,7 @@ mod tests {
             assert_eq!(split(inside.as_bytes(), closing), expect, "{inside}");
         };
         check(r#"GET /"a" HTTP/1.1" 404 -"#, Closing::BeforeStatus, Some((r#"GET /"a" HTTP/1.1"#, " 404 -")));
+        check(r#"GET /" OK 5"#, Closing::BeforeStatus, Some(("GET /", " OK 5")));
         check(r#"\"" 200 5"#, Closing::BeforeStatus, Some((r#"\""#, " 200 5")));
         check(r#"GET /\" 200 5"#, Closing::BeforeStatus, None);
         check(r#"a "b" c" "agent""#, Closing::BeforeQuote, Some((r#"a "b" c"#, r#" "agent""#)));

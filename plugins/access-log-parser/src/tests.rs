@@ -140,3 +140,23 @@ fn a_record_without_a_value_is_rejected() {
     let outcome = Harness::<access_log_parser>::new("null").unwrap().run([null]).unwrap();
     assert_eq!(outcome.rejected[0].reason, "the value is null");
 }
+
+#[test]
+fn the_example_is_as_its_readme_says() {
+    let lines = include_bytes!("../../../examples/access-log/access.log").trim_ascii_end();
+    let inputs = lines.split(|&byte| byte == b'\n').map(millstream_sdk::testing::Input::value);
+    let outcome = Harness::<access_log_parser>::new("null").unwrap().run(inputs).unwrap();
+    let with =
+        |status: u64| outcome.outputs.iter().filter(|output| output.json()["status"] == status).count();
+    assert_eq!((outcome.outputs.len(), outcome.rejected.len()), (309, 5));
+    assert_eq!([with(400), with(403), with(404), with(416), with(500)], [1, 2, 37, 2, 3]);
+    let reasons: Vec<_> = outcome.rejected.iter().map(|bad| bad.reason.as_str()).collect();
+    let expect = [
+        "the quote around the request is not closed",
+        "expected `client ident user [time]`, found \"backend restarting, 3 requests dropped\"",
+        "the time \"31/Jun/2015:21:05:56 +0000\" does not exist",
+        "expected `client ident user [time]`, found \"www.example.org:443 66.249.73.135 - - [1…\"",
+        "the status \"OK\" is not three digits",
+    ];
+    assert_eq!(reasons, expect);
+}

@@ -197,3 +197,22 @@ fn a_configuration_is_checked() {
     assert!(refused(r#"{"x": 1}"#).unwrap().contains("unknown field `x`"));
     assert!(refused("[1]").is_some());
 }
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Greeting {
+    greeting: String,
+}
+
+#[transform]
+fn greet(record: Record, out: &mut Output, config: &Greeting) -> Result<()> {
+    out.record(&record).value(format!("{}, {}", config.greeting, record.text()?)).emit()
+}
+
+#[test]
+fn a_function_takes_its_configuration() {
+    let mut harness = Harness::<greet>::new(r#"{"greeting": "good day"}"#).unwrap();
+    assert_eq!(harness.run(["Ada"]).unwrap().outputs[0].text(), "good day, Ada");
+    let refused = Harness::<greet>::new("null").err().unwrap();
+    assert!(refused.reason().contains("missing field `greeting`"), "{refused:?}");
+}
