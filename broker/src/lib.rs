@@ -1,9 +1,15 @@
 //! The broker: Kafka protocol, storage, replication, groups and metadata. Knows no Wasm.
 
+mod api;
+pub mod broker;
 pub mod clock;
 pub mod codec;
 pub mod config;
+mod connection;
 pub mod group;
 pub mod ids;
 pub mod log;
 pub mod metadata;
+mod metrics;
+pub mod partition;
+mod server;

@@ -113,6 +113,10 @@ impl LogDir {
         self.shared.logs().values().cloned().collect()
     }
 
+    pub fn log_count(&self) -> usize {
+        self.shared.logs().len()
+    }
+
     pub fn log(&self, tp: &TopicIdPartition) -> Option<Arc<Log>> {
         self.shared.logs().get(tp).cloned()
     }

@@ -13,6 +13,12 @@ impl LeaderEpochs {
         &self.entries
     }
 
+    /// The epoch in which the record at `offset` was written.
+    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        let after = self.entries.partition_point(|(_, start)| *start <= offset);
+        self.entries[..after].last().map(|(epoch, _)| *epoch)
+    }
+
     pub fn latest(&self) -> Option<LeaderEpoch> {
         self.entries.last().map(|(epoch, _)| *epoch)
     }

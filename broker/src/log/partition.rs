@@ -138,6 +138,11 @@ impl Log {
         self.queue(&assigned, self.change(Change::AdvanceLogStart(start)))
     }
 
+    /// Waits until what was queued before is on disk. Blocks.
+    pub fn flush(&self) -> Result<(), Arc<StorageError>> {
+        self.dir.flush()
+    }
+
     /// The first offset that can be read.
     pub fn log_start_offset(&self) -> Offset {
         self.inner().state.log_start_offset

@@ -131,6 +131,12 @@ impl Metadata {
         self.inner.node_id
     }
 
+    /// The broker that leads Raft, as far as this one knows.
+    pub fn controller(&self) -> Option<BrokerId> {
+        let leader = self.inner.raft.metrics().borrow().current_leader?;
+        i32::try_from(leader).ok().map(BrokerId)
+    }
+
     /// The metadata as this broker knows it.
     pub fn image(&self) -> Arc<MetadataImage> {
         self.inner.published.borrow().image.clone()

@@ -1,0 +1,221 @@
+//! Fetch: whole batches from each partition, in the request's order; waits for `min_bytes` like Kafka's
+//! DelayedFetch.
+//!
+//! Sessions (KIP-227) are declined, which the protocol allows: the response's session id is 0, and the client
+//! names all its partitions each time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_wire::fetch_request::FetchRequest;
+use millstream_wire::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
+use millstream_wire::{ErrorCode, Records};
+use uuid::Uuid;
+
+use super::RequestContext;
+use crate::broker::Broker;
+use crate::ids::{LeaderEpoch, Offset, TopicId};
+use crate::log::read::ReadRequest;
+use crate::partition::{Bounds, FetchWait, Partition};
+
+const READ_COMMITTED: i8 = 1;
+const FULL_FETCH_EPOCHS: std::ops::RangeInclusive<i32> = -1..=0;
+
+/// A topic of the request, with the partitions that this broker leads.
+struct WantedTopic {
+    name: String,
+    topic_id: Uuid,
+    partitions: Vec<Wanted>,
+}
+
+struct Wanted {
+    index: i32,
+    partition: Result<Arc<Partition>, ErrorCode>,
+    offset: Offset,
+    epoch: Option<LeaderEpoch>,
+    bytes_max: usize,
+}
+
+/// What a request still may take.
+struct Allowance {
+    bytes: usize,
+    /// The first batch is sent whatever its size, or a consumer could never pass it.
+    nothing_yet: bool,
+}
+
+/// One pass over the wanted partitions.
+struct Pass {
+    topics: Vec<Vec<Read>>,
+    bytes: usize,
+    /// Something the client must hear of at once.
+    urgent: bool,
+}
+
+struct Read {
+    error: ErrorCode,
+    bounds: Option<Bounds>,
+    chunks: Vec<Bytes>,
+}
+
+pub(super) async fn handle(
+    broker: &Broker,
+    context: &RequestContext,
+    request: FetchRequest<'_>,
+) -> FetchResponse<'static> {
+    if request.session_id != 0 || !FULL_FETCH_EPOCHS.contains(&request.session_epoch) {
+        let code = ErrorCode::FETCH_SESSION_ID_NOT_FOUND;
+        broker.metrics.error(context.api, code);
+        return FetchResponse { error_code: code, ..Default::default() };
+    }
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let bytes_max =
+        usize::try_from(request.max_bytes).unwrap_or(0).min(broker.config.fetch_max_bytes as usize);
+    let wait_ms = request.max_wait_ms.clamp(0, broker.config.fetch_max_wait_ms);
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(wait_ms as u64);
+    let read_committed = request.isolation_level == READ_COMMITTED;
+    let wanted = resolve(broker, context, request);
+    let wait = FetchWait::default();
+    loop {
+        // Registered first: a change during the pass is seen by the wait.
+        for wanted in wanted.iter().flat_map(|topic| &topic.partitions) {
+            if let Ok(partition) = &wanted.partition {
+                partition.wait(&wait.0);
+            }
+        }
+        let pass = read_all(broker, &wanted, bytes_max, read_committed).await;
+        let stopping = broker.stopping.is_cancelled();
+        if pass.urgent || stopping || pass.bytes >= min_bytes || tokio::time::Instant::now() >= deadline {
+            return respond(broker, context, wanted, pass);
+        }
+        tokio::select! {
+            () = wait.0.changed() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = broker.stopping.cancelled() => {}
+        }
+    }
+}
+
+fn resolve(broker: &Broker, context: &RequestContext, request: FetchRequest<'_>) -> Vec<WantedTopic> {
+    let by_id = context.version >= 13;
+    let topic = |topic: millstream_wire::fetch_request::FetchTopic<'_>| {
+        let local = match by_id {
+            true => broker.topics.by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
+            false => broker.topics.by_name(&topic.topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        };
+        let partition = |wanted: millstream_wire::fetch_request::FetchPartition| Wanted {
+            index: wanted.partition,
+            partition: local.as_ref().map_err(|&code| code).and_then(|local| {
+                local.partition(wanted.partition).cloned().map_err(super::error_code::of_unavailable)
+            }),
+            offset: Offset(wanted.fetch_offset),
+            epoch: (wanted.current_leader_epoch >= 0).then_some(LeaderEpoch(wanted.current_leader_epoch)),
+            bytes_max: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
+        };
+        WantedTopic {
+            name: topic.topic.into_owned(),
+            topic_id: topic.topic_id,
+            partitions: topic.partitions.into_iter().map(partition).collect(),
+        }
+    };
+    request.topics.into_iter().map(topic).collect()
+}
+
+async fn read_all(broker: &Broker, topics: &[WantedTopic], bytes_max: usize, read_committed: bool) -> Pass {
+    let mut pass = Pass { topics: Vec::with_capacity(topics.len()), bytes: 0, urgent: false };
+    let mut allowance = Allowance { bytes: bytes_max, nothing_yet: true };
+    for topic in topics {
+        let mut reads = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let read = match read_one(broker, wanted, &allowance, read_committed).await {
+                Ok(read) => read,
+                Err(error) => {
+                    pass.urgent = true;
+                    Read { error, bounds: None, chunks: Vec::new() }
+                }
+            };
+            let bytes: usize = read.chunks.iter().map(Bytes::len).sum();
+            pass.bytes += bytes;
+            allowance.bytes = allowance.bytes.saturating_sub(bytes);
+            allowance.nothing_yet &= bytes == 0;
+            reads.push(read);
+        }
+        pass.topics.push(reads);
+    }
+    pass
+}
+
+async fn read_one(
+    broker: &Broker,
+    wanted: &Wanted,
+    allowance: &Allowance,
+    read_committed: bool,
+) -> Result<Read, ErrorCode> {
+    let partition = wanted.partition.as_ref().map_err(|&code| code)?;
+    if partition.is_deleted() {
+        return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+    let bounds = match partition.check_position(wanted.offset, wanted.epoch) {
+        Ok(bounds) => bounds,
+        Err(error) => return Err(super::error_code::of_position(&error)),
+    };
+    let upper_bound = if read_committed { bounds.last_stable } else { bounds.high_watermark };
+    let bytes_max = wanted.bytes_max.min(allowance.bytes);
+    if wanted.offset >= upper_bound || (bytes_max == 0 && !allowance.nothing_yet) {
+        return Ok(Read { error: ErrorCode::NONE, bounds: Some(bounds), chunks: Vec::new() });
+    }
+    let read =
+        ReadRequest { from: wanted.offset, upper_bound, bytes_max, min_one_batch: allowance.nothing_yet };
+    let outcome = broker.read(partition.log(), read).await.map_err(|error| {
+        tracing::error!(partition = %partition.id(), error = &error as &dyn std::error::Error, "can't read");
+        super::error_code::of_read(&error)
+    })?;
+    Ok(Read { error: ErrorCode::NONE, bounds: Some(bounds), chunks: outcome.data })
+}
+
+fn respond(
+    broker: &Broker,
+    context: &RequestContext,
+    wanted: Vec<WantedTopic>,
+    pass: Pass,
+) -> FetchResponse<'static> {
+    broker.metrics.fetched(pass.bytes);
+    let responses = wanted
+        .into_iter()
+        .zip(pass.topics)
+        .map(|(topic, reads)| FetchableTopicResponse {
+            topic: topic.name.into(),
+            topic_id: topic.topic_id,
+            partitions: topic
+                .partitions
+                .iter()
+                .zip(reads)
+                .map(|(wanted, read)| partition_data(broker, context, wanted.index, read))
+                .collect(),
+        })
+        .collect();
+    FetchResponse { responses, ..Default::default() }
+}
+
+fn partition_data(
+    broker: &Broker,
+    context: &RequestContext,
+    partition_index: i32,
+    read: Read,
+) -> PartitionData<'static> {
+    if read.error != ErrorCode::NONE {
+        broker.metrics.error(context.api, read.error);
+    }
+    let bounds = read.bounds;
+    PartitionData {
+        partition_index,
+        error_code: read.error,
+        high_watermark: bounds.map_or(-1, |bounds| bounds.high_watermark.0),
+        last_stable_offset: bounds.map_or(-1, |bounds| bounds.last_stable.0),
+        log_start_offset: bounds.map_or(-1, |bounds| bounds.log_start.0),
+        // Null for read_uncommitted; without transactions there is none to list for read_committed either.
+        aborted_transactions: None,
+        records: Some(Records::from_chunks(read.chunks)),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,211 @@
+//! The broker: opens storage and metadata, leads its partitions, serves its listener, and stops in order.
+
+mod local_connection;
+mod maintenance;
+mod offsets_log;
+mod read;
+mod topics;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::local_connection::{LocalConnection, LocalError};
+pub(crate) use self::topics::{NewTopic, OFFSETS_TOPIC, TopicError};
+use crate::clock::SharedClock;
+use crate::config::BrokerConfig;
+use crate::connection::RequestBudget;
+use crate::group::GroupCoordinator;
+use crate::log;
+use crate::log::config::LogDirConfig;
+use crate::log::dir::{LogDir, LogDirContext};
+use crate::log::disk::FileDisk;
+use crate::metadata::{self, Metadata, MetadataConfig, NoPeers};
+use crate::metrics::{BrokerMetrics, LogDirMetrics};
+use crate::partition::LocalTopics;
+use crate::server;
+
+/// What every request handler sees.
+pub(crate) struct Broker {
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) clock: SharedClock,
+    pub(crate) metrics: Arc<BrokerMetrics>,
+    pub(crate) metadata: Metadata,
+    pub(crate) topics: Arc<LocalTopics>,
+    pub(crate) groups: GroupCoordinator,
+    pub(crate) request_budget: RequestBudget,
+    /// Fires when the broker begins to stop: waits end early.
+    pub(crate) stopping: CancellationToken,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Metadata(#[from] metadata::OpenError),
+    #[error(transparent)]
+    Log(#[from] log::error::OpenError),
+    #[error("register the broker")]
+    Register(#[source] metadata::ProposeError),
+    #[error(
+        "the listener binds every interface; set advertised.listeners to the address that clients can reach"
+    )]
+    Advertised,
+    #[error("find out the address of the listener")]
+    Listener(#[source] std::io::Error),
+}
+
+/// A broker that serves.
+pub struct RunningBroker {
+    broker: Arc<Broker>,
+    tasks: TaskTracker,
+    address: SocketAddr,
+}
+
+impl RunningBroker {
+    /// Opens the data directory and serves Kafka clients on `listener`.
+    pub async fn start(
+        config: BrokerConfig,
+        clock: SharedClock,
+        registry: &mut Registry,
+        listener: TcpListener,
+    ) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let address = listener.local_addr().map_err(StartError::Listener)?;
+        let (metadata, dirs) =
+            tokio::join!(open_metadata(&config, &clock, address), open_log_dirs(&config, &clock, registry));
+        let (metadata, dirs) = match (metadata, dirs) {
+            (Ok(metadata), Ok(dirs)) => (metadata, dirs),
+            (Ok(metadata), Err(error)) => {
+                metadata.shutdown().await;
+                return Err(error);
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let topics = Arc::new(LocalTopics::new(dirs, Arc::clone(&config), Arc::clone(&clock)));
+        topics.reconcile(metadata.image());
+        topics.delete_strays();
+        let tasks = TaskTracker::new();
+        let broker = Arc::new(Broker {
+            metrics: Arc::new(BrokerMetrics::new(registry)),
+            groups: offsets_log::coordinator(&config, &clock, &topics),
+            request_budget: RequestBudget::new(
+                usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX),
+            ),
+            stopping: CancellationToken::new(),
+            config,
+            clock,
+            metadata,
+            topics,
+        });
+        broker.lead_groups();
+        tasks.spawn(maintenance::follow_metadata(Arc::clone(&broker)));
+        tasks.spawn(maintenance::enforce_retention(Arc::clone(&broker)));
+        tasks.spawn(server::run(listener, Arc::clone(&broker), broker.stopping.clone()));
+        Ok(Self { broker, tasks, address })
+    }
+
+    /// Where clients are served.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn metadata(&self) -> &Metadata {
+        &self.broker.metadata
+    }
+
+    /// A connection that needs no socket.
+    pub fn connect(&self, client_id: &str) -> LocalConnection {
+        LocalConnection::new(Arc::clone(&self.broker), client_id)
+    }
+
+    /// Waits until the broker can't go on, and says why.
+    pub async fn failed(&self) -> String {
+        self.broker.metadata.failed().await
+    }
+
+    /// Answers what was read, writes what is queued, and closes everything.
+    pub async fn stop(self) {
+        self.broker.stopping.cancel();
+        self.broker.groups.shutdown().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+        let topics = Arc::clone(&self.broker.topics);
+        match tokio::task::spawn_blocking(move || topics.close()).await {
+            Ok(failures) => {
+                for (dir, error) in failures {
+                    let error = &*error as &dyn std::error::Error;
+                    tracing::error!(dir = %dir.display(), error, "log dir did not close cleanly");
+                }
+            }
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+        self.broker.metadata.shutdown().await;
+    }
+}
+
+async fn open_metadata(
+    config: &BrokerConfig,
+    clock: &SharedClock,
+    bound: SocketAddr,
+) -> Result<Metadata, StartError> {
+    let advertised = &config.advertised()[0].address;
+    if ["", "0.0.0.0", "::"].contains(&&*advertised.host) {
+        return Err(StartError::Advertised);
+    }
+    // Port 0 asks the system for one: what it gave is what clients must know.
+    let port = if advertised.port == 0 { bound.port() } else { advertised.port };
+    let metadata_config = MetadataConfig {
+        dir: config.data_dir.clone(),
+        node_id: config.id(),
+        address: format!("{}:{port}", advertised.host),
+        cluster_id: None,
+    };
+    let metadata = Metadata::open(metadata_config, Arc::clone(clock), NoPeers).await?;
+    let registered =
+        metadata.register_broker(advertised.host.clone(), port, config.broker_rack.clone()).await;
+    match registered {
+        Ok(_) => Ok(metadata),
+        Err(error) => {
+            metadata.shutdown().await;
+            Err(StartError::Register(error))
+        }
+    }
+}
+
+/// Opens the log dirs side by side: each may have a segment to walk.
+async fn open_log_dirs(
+    config: &BrokerConfig,
+    clock: &SharedClock,
+    registry: &mut Registry,
+) -> Result<Vec<LogDir>, StartError> {
+    let paths = config.log_dir_paths();
+    let share = |bytes: i64| usize::try_from(bytes).unwrap_or(0) / paths.len();
+    let dir_config = LogDirConfig {
+        segment_bytes: config.log_dir_segment_bytes as u64,
+        tail_cache_bytes: share(config.tail_cache_bytes),
+        block_cache_bytes: share(config.block_cache_bytes),
+        producer_id_expiration_ms: i64::from(config.producer_id_expiration_ms),
+        ..LogDirConfig::default()
+    };
+    let metrics = Arc::new(LogDirMetrics::new(registry));
+    let context = LogDirContext { clock: Arc::clone(clock), disk: Arc::new(FileDisk), metrics };
+    let opening: Vec<_> = paths
+        .into_iter()
+        .map(|path| {
+            let (dir_config, context) = (dir_config.clone(), context.clone());
+            tokio::task::spawn_blocking(move || LogDir::open(&path, dir_config, context))
+        })
+        .collect();
+    let mut dirs = Vec::with_capacity(opening.len());
+    for opening in opening {
+        match opening.await {
+            Ok(dir) => dirs.push(dir?),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    Ok(dirs)
+}

@@ -1,0 +1,164 @@
+//! `__consumer_offsets` as the group coordinator sees it: partitions of this broker, read and appended to like
+//! any other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use millstream_record::{BatchBuilder, RecordBatch, RecordIter};
+
+use super::OFFSETS_TOPIC;
+use crate::clock::SharedClock;
+use crate::config::BrokerConfig;
+use crate::group::{self, GroupConfig, GroupCoordinator, LogChunk, LogRecord, OffsetsLog};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex};
+use crate::log;
+use crate::log::partition::Log;
+use crate::log::read::ReadRequest;
+use crate::partition::{AppendError, InvalidBatch, LocalTopics, Origin, Partition, Unavailable};
+
+/// How much of a partition is held while it is replayed.
+const REPLAY_BYTES: usize = 1024 * 1024;
+/// The coordinator's own batches are not compressed; a foreign one may expand to this.
+const RECORDS_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// The coordinator over the partitions of `topics`.
+pub(super) fn coordinator(
+    config: &BrokerConfig,
+    clock: &SharedClock,
+    topics: &Arc<LocalTopics>,
+) -> GroupCoordinator {
+    let millis = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+    let group_config = GroupConfig {
+        min_session_timeout_ms: config.group_min_session_timeout_ms,
+        max_session_timeout_ms: config.group_max_session_timeout_ms,
+        initial_rebalance_delay: millis(i64::from(config.group_initial_rebalance_delay_ms)),
+        max_size: usize::try_from(config.group_max_size).unwrap_or(usize::MAX),
+        offset_metadata_max_bytes: usize::try_from(config.offset_metadata_max_bytes).unwrap_or(0),
+        offsets_retention: millis(i64::from(config.offsets_retention_minutes) * 60_000),
+        offsets_retention_check_interval: millis(config.offsets_retention_check_interval_ms),
+    };
+    let existing = topics.by_name(OFFSETS_TOPIC).map(|topic| topic.image().partition_count());
+    let partition_count = existing.unwrap_or(config.offsets_topic_num_partitions);
+    let log = Arc::new(LocalOffsetsLog { topics: Arc::clone(topics), clock: Arc::clone(clock) });
+    GroupCoordinator::new(group_config, partition_count, log, Arc::clone(clock))
+}
+
+struct LocalOffsetsLog {
+    topics: Arc<LocalTopics>,
+    clock: SharedClock,
+}
+
+impl LocalOffsetsLog {
+    fn partition(&self, index: PartitionIndex) -> Result<Arc<Partition>, Unavailable> {
+        let topic = self.topics.by_name(OFFSETS_TOPIC).ok_or(Unavailable::Unknown)?;
+        topic.partition(index.0).cloned()
+    }
+
+    fn begin(
+        &self,
+        index: PartitionIndex,
+        leader_epoch: LeaderEpoch,
+        records: &[LogRecord],
+    ) -> Result<crate::partition::ProduceDone, group::AppendError> {
+        let partition = self.partition(index).map_err(|unavailable| match unavailable {
+            Unavailable::Unknown => group::AppendError::UnknownPartition,
+            Unavailable::Offline => group::AppendError::StorageFailed,
+        })?;
+        if partition.leader_epoch() != leader_epoch {
+            return Err(group::AppendError::NotLeader);
+        }
+        if !partition.has_enough_replicas() {
+            return Err(group::AppendError::NotEnoughReplicas);
+        }
+        let bytes_max = usize::try_from(partition.config().max_message_bytes).unwrap_or(0);
+        let mut batch = BatchBuilder::new(bytes_max);
+        for record in records {
+            batch
+                .append(self.clock.wall_ms(), Some(&record.key), record.value.as_deref(), [])
+                .map_err(|_| group::AppendError::TooLarge)?;
+        }
+        let bytes = batch.finish().map_err(|_| group::AppendError::TooLarge)?;
+        match partition.append(bytes.into(), Origin::Coordinator) {
+            Ok(appended) => Ok(appended.done),
+            Err(AppendError::Invalid(InvalidBatch::TooLarge { .. })) => Err(group::AppendError::TooLarge),
+            Err(AppendError::Log(log::partition::AppendError::QueueFull { .. })) => {
+                Err(group::AppendError::TimedOut)
+            }
+            Err(AppendError::Log(log::partition::AppendError::Deleted)) => {
+                Err(group::AppendError::UnknownPartition)
+            }
+            Err(AppendError::Storage(_) | AppendError::Log(log::partition::AppendError::Fenced(_))) => {
+                Err(group::AppendError::StorageFailed)
+            }
+            Err(AppendError::Invalid(_) | AppendError::Producer(_)) => {
+                unreachable!("the batch was built here, without a producer")
+            }
+        }
+    }
+}
+
+impl OffsetsLog for LocalOffsetsLog {
+    fn append(
+        &self,
+        partition: PartitionIndex,
+        leader_epoch: LeaderEpoch,
+        records: Vec<LogRecord>,
+    ) -> BoxFuture<'static, Result<(), group::AppendError>> {
+        let begun = self.begin(partition, leader_epoch, &records);
+        async move {
+            match begun?.await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) => Err(group::AppendError::StorageFailed),
+                // The topic was deleted.
+                Err(_) => Err(group::AppendError::UnknownPartition),
+            }
+        }
+        .boxed()
+    }
+
+    fn read(
+        &self,
+        partition: PartitionIndex,
+        from: Offset,
+    ) -> BoxFuture<'static, Result<LogChunk, group::ReadError>> {
+        let partition = self.partition(partition);
+        async move {
+            let partition = partition.map_err(|_| group::ReadError::NotLeader)?;
+            let upper_bound = partition.bounds().high_watermark;
+            let log = Arc::clone(partition.log());
+            let read = tokio::task::spawn_blocking(move || read_chunk(&log, from, upper_bound)).await;
+            match read {
+                Ok(chunk) => chunk.map_err(|error| group::ReadError::Storage(Box::new(error))),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn read_chunk(log: &Log, from: Offset, upper_bound: Offset) -> Result<LogChunk, log::read::ReadError> {
+    let from = from.max(log.log_start_offset());
+    let request = ReadRequest { from, upper_bound, bytes_max: REPLAY_BYTES, min_one_batch: true };
+    let outcome = log.read_blocking(&request)?;
+    let Some((_, end)) = outcome.offsets else { return Ok(LogChunk { records: Vec::new(), next: None }) };
+    let bytes = Bytes::from(outcome.data.concat());
+    let mut records = Vec::new();
+    for batch in RecordBatch::batches(&bytes) {
+        let section = batch.ok().and_then(|batch| batch.uncompressed_records(RECORDS_BYTES_MAX).ok());
+        let Some(section) = section else {
+            // What can't be read here could not be replayed by any coordinator; the rest can.
+            tracing::error!(log = %log.topic_id_partition(), "a damaged batch of {OFFSETS_TOPIC} is skipped");
+            continue;
+        };
+        for record in RecordIter::new(&section).map_while(Result::ok) {
+            records.push(LogRecord {
+                key: Bytes::copy_from_slice(record.key.unwrap_or_default()),
+                value: record.value.map(Bytes::copy_from_slice),
+            });
+        }
+    }
+    Ok(LogChunk { records, next: Some(end) })
+}

@@ -1,0 +1,205 @@
+//! Bytes of a socket to request frames: a 4-byte big-endian length, then the request.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::budget::{Lease, RequestBudget};
+
+/// What one read asks of the socket. Small frames share such a buffer.
+const READ_BYTES: usize = 64 * 1024;
+/// A frame's buffer starts no larger than this, whatever the frame declares; it then doubles as bytes arrive.
+const FRAME_START_BYTES: usize = 1024 * 1024;
+/// Room for the frames behind this one, so that a burst of small ones costs few reads.
+const READ_AHEAD_BYTES: usize = 16 * 1024;
+const LENGTH_BYTES: usize = 4;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("frame declares {0} bytes, which is no request")]
+    Length(i32),
+    #[error("frame declares {declared} bytes, more than socket.request.max.bytes = {limit}")]
+    TooLarge { declared: usize, limit: usize },
+    #[error("frame stalled: no byte came for {0:?}")]
+    Stalled(Duration),
+    #[error("idle for longer than connections.max.idle.ms")]
+    Idle,
+    #[error("connection ended in the middle of a frame")]
+    Truncated,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FrameLimits {
+    pub(crate) frame_bytes_max: usize,
+    /// Between frames.
+    pub(crate) idle_max: Duration,
+    /// Between two reads inside a frame.
+    pub(crate) stall_max: Duration,
+}
+
+/// A whole request, without its length, and the memory it holds.
+pub(crate) struct Frame {
+    pub(crate) bytes: Bytes,
+    pub(crate) lease: Lease,
+}
+
+pub(crate) struct FrameReader<R> {
+    reader: R,
+    buffer: BytesMut,
+    limits: FrameLimits,
+    budget: RequestBudget,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(crate) fn new(reader: R, limits: FrameLimits, budget: RequestBudget) -> Self {
+        Self { reader, buffer: BytesMut::new(), limits, budget }
+    }
+
+    /// The next request; `None` where the peer closed between two of them. Dropping the future between two
+    /// frames loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        while self.buffer.len() < LENGTH_BYTES {
+            if !self.fill_length().await? {
+                return match self.buffer.is_empty() {
+                    true => Ok(None),
+                    false => Err(FrameError::Truncated),
+                };
+            }
+        }
+        let declared = i32::from_be_bytes([self.buffer[0], self.buffer[1], self.buffer[2], self.buffer[3]]);
+        let length = match usize::try_from(declared) {
+            Ok(length) if length > 0 => length,
+            _ => return Err(FrameError::Length(declared)),
+        };
+        if length > self.limits.frame_bytes_max {
+            return Err(FrameError::TooLarge { declared: length, limit: self.limits.frame_bytes_max });
+        }
+        let total = LENGTH_BYTES + length;
+        let mut lease = self.budget.lease();
+        lease.grow_to(total.min(READ_BYTES)).await;
+        while self.buffer.len() < total {
+            self.fill_body(total, &mut lease).await?;
+        }
+        let mut frame = self.buffer.split_to(total).freeze();
+        if self.buffer.is_empty() {
+            // An idle connection keeps no buffer.
+            self.buffer = BytesMut::new();
+        }
+        Ok(Some(Frame { bytes: frame.split_off(LENGTH_BYTES), lease }))
+    }
+
+    async fn fill_length(&mut self) -> Result<bool, FrameError> {
+        let wait = if self.buffer.is_empty() { self.limits.idle_max } else { self.limits.stall_max };
+        self.buffer.reserve(if self.buffer.is_empty() { LENGTH_BYTES * 128 } else { READ_BYTES });
+        match tokio::time::timeout(wait, self.reader.read_buf(&mut self.buffer)).await {
+            Ok(read) => Ok(read? > 0),
+            Err(_) if self.buffer.is_empty() => Err(FrameError::Idle),
+            Err(_) => Err(FrameError::Stalled(wait)),
+        }
+    }
+
+    async fn fill_body(&mut self, total: usize, lease: &mut Lease) -> Result<(), FrameError> {
+        if self.buffer.capacity() == self.buffer.len() {
+            let step = self.buffer.len().max(FRAME_START_BYTES);
+            self.buffer.reserve((total - self.buffer.len()).min(step).max(READ_AHEAD_BYTES));
+        } else if self.buffer.capacity() < total.min(FRAME_START_BYTES) {
+            self.buffer.reserve(total.min(FRAME_START_BYTES) - self.buffer.len());
+        }
+        lease.grow_to(total.min(self.buffer.capacity())).await;
+        let wait = self.limits.stall_max;
+        match tokio::time::timeout(wait, self.reader.read_buf(&mut self.buffer)).await {
+            Ok(read) => match read? {
+                0 => Err(FrameError::Truncated),
+                _ => Ok(()),
+            },
+            Err(_) => Err(FrameError::Stalled(wait)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    const LIMITS: FrameLimits = FrameLimits {
+        frame_bytes_max: 8 * 1024 * 1024,
+        idle_max: Duration::from_secs(60),
+        stall_max: Duration::from_secs(10),
+    };
+
+    async fn read_all(bytes: &[u8]) -> (Vec<Bytes>, Option<FrameError>) {
+        let (mut near, far) = tokio::io::duplex(1000);
+        let bytes = bytes.to_vec();
+        let write = async move {
+            // The reader hangs up on a bad frame; what is left can't be written then.
+            let _ = near.write_all(&bytes).await;
+        };
+        let read = async {
+            let mut reader = FrameReader::new(far, LIMITS, RequestBudget::new(1024 * 1024));
+            let mut frames = Vec::new();
+            loop {
+                match reader.next().await {
+                    Ok(Some(frame)) => frames.push(frame.bytes),
+                    Ok(None) => return (frames, None),
+                    Err(error) => return (frames, Some(error)),
+                }
+            }
+        };
+        tokio::join!(write, read).1
+    }
+
+    fn framed(bodies: &[&[u8]]) -> Vec<u8> {
+        bodies.iter().flat_map(|b| [&(b.len() as i32).to_be_bytes()[..], b].concat()).collect()
+    }
+
+    #[tokio::test]
+    async fn frames_of_every_size_come_out_whole_and_in_order() {
+        let bodies: Vec<Vec<u8>> =
+            [1, 3, 500, 511, 513, 70_000, 2, 3_000_000, 1].iter().map(|&n| vec![n as u8; n]).collect();
+        let (frames, error) = read_all(&framed(&bodies.iter().map(|b| &b[..]).collect::<Vec<_>>())).await;
+        assert!(error.is_none());
+        assert_eq!(frames, bodies);
+    }
+
+    #[tokio::test]
+    async fn lengths_that_are_none_end_the_connection() {
+        for (length, text) in [
+            (0, "frame declares 0 bytes, which is no request"),
+            (-1, "frame declares -1 bytes, which is no request"),
+            (i32::MIN, "frame declares -2147483648 bytes, which is no request"),
+            (i32::MAX, "frame declares 2147483647 bytes, more than socket.request.max.bytes = 8388608"),
+        ] {
+            let (frames, error) = read_all(&length.to_be_bytes()).await;
+            assert!(frames.is_empty());
+            assert_eq!(error.map(|e| e.to_string()).as_deref(), Some(text));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_inside_a_frame_is_told_from_a_clean_one() {
+        let whole = framed(&[b"abc", b"defg"]);
+        for cut in 0..whole.len() {
+            let (frames, error) = read_all(&whole[..cut]).await;
+            assert_eq!(frames.len(), usize::from(cut >= 7));
+            assert_eq!(error.is_none(), cut == 0 || cut == 7, "cut at {cut}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_frame_and_an_idle_connection_are_closed() {
+        for (sent, wanted) in
+            [(&b""[..], "idle"), (&b"\0\0"[..], "stalled"), (&b"\0\0\0\x09abc"[..], "stalled")]
+        {
+            let (mut near, far) = tokio::io::duplex(1000);
+            near.write_all(sent).await.unwrap();
+            let mut reader = FrameReader::new(far, LIMITS, RequestBudget::new(1024 * 1024));
+            let error = reader.next().await.err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What a client's batch must be before it gets offsets (Kafka's LogValidator).
+//!
+//! An uncompressed batch is checked record by record, which costs little. A compressed one is judged by its
+//! header and stays closed, unless the topic is compacted and every record needs a key: opening each batch
+//! would cost more than everything else that the broker does with it. A consumer checks it anyway.
+
+use bytes::Bytes;
+use millstream_record::{BatchError, Compression, RecordBatch, RecordIter};
+
+use crate::config::{TimestampType, TopicConfig};
+use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use crate::log::batch::{BatchMeta, ProducerBatch};
+
+/// A compacted topic's batch may expand to this much while its keys are looked at.
+const KEYS_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Record refusals that are reported for one batch.
+const REFUSALS_MAX: usize = 100;
+
+/// A record that spoils its batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordRefusal {
+    /// The record's place in the batch, from 0.
+    pub index: i32,
+    pub message: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidBatch {
+    #[error("batch is damaged: {0}")]
+    Corrupt(String),
+    #[error("batch has {found} bytes, more than max.message.bytes = {limit}")]
+    TooLarge { found: usize, limit: usize },
+    #[error("{message}")]
+    Record { message: String, refusals: Vec<RecordRefusal> },
+    #[error("timestamp {timestamp} is outside the limits that message.timestamp.*.max.ms sets around {now}")]
+    Timestamp { timestamp: i64, now: i64 },
+    #[error("batch belongs to a transaction that isn't open")]
+    Transaction,
+}
+
+impl InvalidBatch {
+    fn record(message: impl Into<String>) -> Self {
+        Self::Record { message: message.into(), refusals: Vec::new() }
+    }
+
+    /// The records that spoil the batch, where they are known.
+    pub fn into_refusals(self) -> Vec<RecordRefusal> {
+        match self {
+            Self::Record { refusals, .. } => refusals,
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Who appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Client,
+    /// A coordinator on this broker.
+    Coordinator,
+}
+
+/// A batch that may be appended, and what the log must know of it; offsets count from 0 until the leader
+/// assigns them.
+#[derive(Debug)]
+pub(super) struct ValidBatch {
+    pub(super) bytes: Bytes,
+    pub(super) meta: BatchMeta,
+    /// Set where the broker stamps the records.
+    pub(super) append_time_ms: Option<i64>,
+}
+
+pub(super) fn validate(
+    bytes: Bytes,
+    config: &TopicConfig,
+    origin: Origin,
+    now_ms: i64,
+) -> Result<ValidBatch, InvalidBatch> {
+    let batch = only_batch(&bytes)?;
+    let limit = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    if bytes.len() > limit && origin == Origin::Client {
+        return Err(InvalidBatch::TooLarge { found: bytes.len(), limit });
+    }
+    batch.verify_crc().map_err(|error| InvalidBatch::Corrupt(error.to_string()))?;
+    let header = match origin {
+        Origin::Client => batch.validate_client_header(),
+        Origin::Coordinator => batch.validate_header(),
+    };
+    header.map_err(|error| InvalidBatch::record(error.to_string()))?;
+    if batch.is_transactional() {
+        return Err(InvalidBatch::Transaction);
+    }
+    check_records(&batch, config)?;
+    check_timestamps(&batch, config, now_ms)?;
+    let mut meta = meta_of(&batch, bytes.len());
+    if config.message_timestamp_type == TimestampType::LogAppendTime {
+        meta.max_timestamp = now_ms;
+        // Offset and leader epoch are assigned later.
+        let header = batch.append_time_header(0, 0, now_ms);
+        let stamped = [&header[..], batch.records_section()].concat();
+        return Ok(ValidBatch { bytes: stamped.into(), meta, append_time_ms: Some(now_ms) });
+    }
+    Ok(ValidBatch { bytes, meta, append_time_ms: None })
+}
+
+/// Since Produce v3 a partition's records are exactly one batch of magic 2.
+fn only_batch(bytes: &[u8]) -> Result<RecordBatch<'_>, InvalidBatch> {
+    match RecordBatch::split_first(bytes) {
+        Ok((batch, [])) => Ok(batch),
+        Ok(_) => Err(InvalidBatch::record("produce carries more than one record batch for a partition")),
+        Err(error @ BatchError::Incomplete { .. }) => Err(InvalidBatch::Corrupt(error.to_string())),
+        Err(error) => Err(InvalidBatch::record(error.to_string())),
+    }
+}
+
+fn check_records(batch: &RecordBatch<'_>, config: &TopicConfig) -> Result<(), InvalidBatch> {
+    let keys_needed = config.cleanup_policy.compact;
+    let compressed = batch.compression().is_ok_and(|compression| compression != Compression::None);
+    if compressed && !keys_needed {
+        return Ok(());
+    }
+    let section = batch
+        .uncompressed_records(KEYS_BYTES_MAX)
+        .map_err(|error| InvalidBatch::record(error.to_string()))?;
+    batch.validate_records(&section).map_err(|error| InvalidBatch::record(error.to_string()))?;
+    if !keys_needed || batch.is_control() {
+        return Ok(());
+    }
+    let mut refusals = Vec::new();
+    for (index, record) in RecordIter::new(&section).enumerate() {
+        let record = record.map_err(|error| InvalidBatch::record(error.to_string()))?;
+        if record.key.is_none() && refusals.len() < REFUSALS_MAX {
+            refusals.push(RecordRefusal {
+                index: index as i32,
+                message: "a compacted topic's record needs a key".to_owned(),
+            });
+        }
+    }
+    match refusals.is_empty() {
+        true => Ok(()),
+        false => Err(InvalidBatch::Record {
+            message: "one or more records have been rejected".to_owned(),
+            refusals,
+        }),
+    }
+}
+
+fn check_timestamps(batch: &RecordBatch<'_>, config: &TopicConfig, now_ms: i64) -> Result<(), InvalidBatch> {
+    if config.message_timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    let timestamp = batch.max_timestamp();
+    let (before, after) = (config.message_timestamp_before_max_ms, config.message_timestamp_after_max_ms);
+    let none = timestamp < 0;
+    if !none && (now_ms.saturating_sub(timestamp) > before || timestamp.saturating_sub(now_ms) > after) {
+        return Err(InvalidBatch::Timestamp { timestamp, now: now_ms });
+    }
+    Ok(())
+}
+
+fn meta_of(batch: &RecordBatch<'_>, length: usize) -> BatchMeta {
+    let producer = (batch.producer_id() >= 0).then(|| ProducerBatch {
+        id: ProducerId(batch.producer_id()),
+        epoch: ProducerEpoch(batch.producer_epoch()),
+        base_sequence: batch.base_sequence(),
+    });
+    BatchMeta {
+        base_offset: Offset::ZERO,
+        last_offset: Offset(i64::from(batch.last_offset_delta())),
+        leader_epoch: LeaderEpoch(0),
+        max_timestamp: batch.max_timestamp(),
+        length: length as u32,
+        producer,
+        is_transactional: batch.is_transactional(),
+        is_control: batch.is_control(),
+    }
+}

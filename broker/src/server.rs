@@ -1,0 +1,84 @@
+//! The Kafka listener: accepts connections up to a limit and stops gracefully.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::Broker;
+use crate::connection::{self, FrameLimits, Peer};
+
+/// How long a stop waits for requests that were read before it.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// Pause after an accept error such as "too many open files", which would otherwise spin.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// A peer that takes no byte of a response for this long inside a frame is not coming back.
+const FRAME_STALL: Duration = Duration::from_secs(30);
+
+/// Serves connections of `listener` until `shutdown` fires; then answers what was read, for a bounded time.
+pub(crate) async fn run(listener: TcpListener, broker: Arc<Broker>, shutdown: CancellationToken) {
+    let config = &broker.config;
+    let limits = FrameLimits {
+        frame_bytes_max: usize::try_from(config.socket_request_max_bytes).unwrap_or(0),
+        idle_max: Duration::from_millis(config.connections_max_idle_ms.unsigned_abs()),
+        stall_max: FRAME_STALL,
+    };
+    let places = Arc::new(Semaphore::new(usize::try_from(config.max_connections).unwrap_or(0)));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            broker.metrics.connection_refused();
+            tracing::warn!(%address, limit = config.max_connections, "connection refused: max.connections reached");
+            continue;
+        };
+        let (broker, shutdown) = (Arc::clone(&broker), shutdown.clone());
+        connections.spawn(async move {
+            let _place = place;
+            serve(stream, Peer { address }, broker, limits, shutdown).await;
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(STOP_GRACE, connections.wait()).await.is_err() {
+        tracing::warn!(
+            left = connections.len(),
+            "connections still busy at the end of the stop's grace period"
+        );
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: Peer,
+    broker: Arc<Broker>,
+    limits: FrameLimits,
+    shutdown: CancellationToken,
+) {
+    let address = peer.address;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%address, %error, "connection closed before it began");
+        return;
+    }
+    let metrics = Arc::clone(&broker.metrics);
+    metrics.connection_opened();
+    if let Err(error) = connection::serve(stream, peer, broker, limits, shutdown).await {
+        tracing::debug!(%address, error = &error as &dyn std::error::Error, "connection closed");
+    }
+    metrics.connection_closed();
+}
