@@ -1,15 +1,14 @@
 //! Kafka's protocol messages, generated from its field tables.
 //!
-//! `messages/*.json` say which fields each version of a message has; the build script writes a module
-//! for each with its structs, `Default`, and reading and writing of every version. Dropping
+//! `messages/*.json` say which fields each version of a message has; the build script writes a
+//! module for each with its structs, `Default`, and reading and writing of every version. Dropping
 //! its two tables in adds an API (`messages/reduce.py` makes them, `tests/golden/Golden.java` the
 //! bytes to compare with). What is written by hand is the ground under it: [`Reader`] borrows from
 //! a received frame and bounds what a frame can make us allocate, [`FrameWriter`] collects a
 //! [`Frame`] without copying [`Records`].
 //!
 //! **Invariants**: no input panics; what a decoded message takes in memory is bounded by the
-//! length of its frame; strings and bytes are borrowed, so a decoded message costs one allocation
-//! for each non-empty array and nothing else.
+//! length of its frame; strings and bytes are borrowed, so decoding allocates for arrays only.
 //!
 //! Kafka's laxness is kept where clients may depend on it: bytes behind a message are ignored,
 //! unknown tagged fields are skipped, any non-zero byte is `true`. Negative lengths other than
