@@ -50,6 +50,7 @@ mod segment;
 mod slices;
 mod tail_cache;
 
+pub mod inspect;
 mod recovery;
 
 pub mod testing;

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use self::segments::{OldSegment, load_old_segment, read_header, remove_unfinished, segment_numbers};
+use self::segments::{OldSegment, load_old_segment, remove_unfinished};
+pub(super) use self::segments::{batch_is_intact, read_header, segment_numbers};
 use super::LogNumber;
 use super::batch::IndexEntry;
 use super::dir::DirShared;

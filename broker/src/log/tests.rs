@@ -3,6 +3,8 @@
 mod basics;
 mod crash;
 mod faults;
+mod files;
+mod inspect;
 mod reclaim;
 
 use std::path::PathBuf;

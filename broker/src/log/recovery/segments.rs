@@ -19,7 +19,7 @@ use crate::log::segment::{Segment, SegmentReader, open_writable};
 use crate::log::state::LogState;
 
 /// The segments that the file names are of, ascending.
-pub(super) fn segment_numbers(dir: &Path, names: &[String]) -> Vec<u32> {
+pub(in crate::log) fn segment_numbers(dir: &Path, names: &[String]) -> Vec<u32> {
     let mut numbers = Vec::new();
     for name in names {
         match schema::segment_number(name) {
@@ -113,7 +113,7 @@ fn read_sealed(
 }
 
 /// Reads a segment's header, and checks that this release understands what follows.
-pub(super) fn read_header(
+pub(in crate::log) fn read_header(
     reader: &SegmentReader<'_>,
     number: u32,
 ) -> Result<Result<SegmentHeader, OpenError>, StorageError> {

@@ -65,6 +65,19 @@ impl<'a> SegmentReader<'a> {
         Ok(Some(bytes))
     }
 
+    /// The positions and bytes of all pieces, ascending.
+    pub(crate) fn each_block(
+        &self,
+        mut each: impl FnMut(u64, &[u8]) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let Some(table) = self.table(BLOCKS)? else { return Ok(()) };
+        for row in table.range::<u64>(..).map_err(StorageError::segment(self.path))? {
+            let (position, data) = row.map_err(StorageError::segment(self.path))?;
+            each(position.value(), data.value())?;
+        }
+        Ok(())
+    }
+
     /// The packed entries of each commit, ascending.
     pub(crate) fn each_commit(
         &self,

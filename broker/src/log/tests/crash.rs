@@ -7,6 +7,8 @@
 use super::*;
 
 use crate::ids::{ProducerEpoch, ProducerId};
+use crate::log::disk::Disk;
+use crate::log::inspect::{Finding, verify};
 use crate::log::state::{Change, LogState};
 use crate::log::testing::{Faults, SeededRandom};
 use millstream_record::RecordBatch;
@@ -249,8 +251,19 @@ fn check_seed(seed: u64) {
     run.work(&dir, 30);
     dir.close().unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
     run.acknowledge();
+    if seed.is_multiple_of(4) {
+        check_verified(&run.disk, seed);
+    }
     let dir = open(&run.disk, &run.config).unwrap_or_else(|error| panic!("seed {seed}: {error:?}"));
     run.check(&dir, seed);
+}
+
+/// Everything on disk agrees, but for the gaps that truncations within batches left.
+fn check_verified(disk: &FaultyDisk, seed: u64) {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let verification = verify(&dir_path(), &disk, Arc::new(ManualClock::default())).unwrap();
+    let findings = verification.findings.iter().filter(|finding| !finding.what.ends_with("are missing"));
+    assert_eq!(findings.collect::<Vec<_>>(), Vec::<&Finding>::new(), "seed {seed}");
 }
 
 /// `MILLSTREAM_CRASH_SEED` runs one seed, `MILLSTREAM_CRASH_SEEDS` that many.
