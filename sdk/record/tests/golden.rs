@@ -185,6 +185,19 @@ fn the_patched_prefix_leaves_the_checksum_valid() {
 }
 
 #[test]
+fn another_producer_leaves_the_records_alone() {
+    let plain = golden("java-lz4");
+    let source = RecordBatch::new(&plain).unwrap();
+    let header = source.producer_header(7, 3, 1000);
+    let changed = [&header[..], source.records_section()].concat();
+    let batch = RecordBatch::new(&changed).unwrap();
+    assert_eq!(batch.verify_crc(), Ok(()));
+    assert_eq!((batch.producer_id(), batch.producer_epoch(), batch.base_sequence()), (7, 3, 1000));
+    let back = batch.producer_header(source.producer_id(), source.producer_epoch(), source.base_sequence());
+    assert_eq!([&back[..], source.records_section()].concat(), plain);
+}
+
+#[test]
 fn ours_are_written_for_java_to_read() {
     let mut batches: Vec<_> =
         Compression::ALL.into_iter().map(|codec| (codec.name(), build(codec, None))).collect();

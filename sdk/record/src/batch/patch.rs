@@ -63,9 +63,31 @@ impl RecordBatch<'_> {
         let mut header = field(self.bytes(), 0..HEADER_BYTES);
         put_prefix(&mut header, base_offset, partition_leader_epoch);
         put_append_time(&mut header, max_timestamp);
+        self.put_crc(&mut header);
+        header
+    }
+
+    /// The header of the batch with another idempotent producer and sequence number, and the checksum that
+    /// follows from them: a producer sends this, then `records_section`.
+    #[must_use]
+    pub fn producer_header(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        base_sequence: i32,
+    ) -> [u8; HEADER_BYTES] {
+        let mut header = field(self.bytes(), 0..HEADER_BYTES);
+        header[layout::PRODUCER_ID].copy_from_slice(&producer_id.to_be_bytes());
+        header[layout::PRODUCER_EPOCH].copy_from_slice(&producer_epoch.to_be_bytes());
+        header[layout::BASE_SEQUENCE].copy_from_slice(&base_sequence.to_be_bytes());
+        self.put_crc(&mut header);
+        header
+    }
+
+    /// The checksum of another header in front of this batch's records.
+    fn put_crc(&self, header: &mut [u8; HEADER_BYTES]) {
         let crc = crc32c_append(crc32c(&header[CRC_COVERS_FROM..]), self.records_section());
         header[layout::CRC].copy_from_slice(&crc.to_be_bytes());
-        header
     }
 }
 
