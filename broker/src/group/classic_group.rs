@@ -4,6 +4,7 @@
 //! - `leader` is a member, and there is one whenever there are members
 //! - `static_members` maps exactly the members with an instance id
 //! - `protocol_counts` says how many members know each protocol; the members have at least one in common
+//! - `protocols_bytes` is what those protocols take in all
 //! - `awaiting_join_count` is the number of members whose `awaiting_join` is set
 //! - a parked request is answered before its member goes
 
@@ -39,6 +40,7 @@ pub(super) struct ClassicGroup {
     pending_members: BTreeSet<MemberId>,
     pending_sync: BTreeSet<MemberId>,
     protocol_counts: HashMap<Arc<str>, usize>,
+    protocols_bytes: usize,
     awaiting_join_count: usize,
     /// `None` while unknown: no consumers, or their metadata can't be read.
     subscribed_topics: Option<HashSet<String>>,
@@ -71,6 +73,7 @@ impl ClassicGroup {
             pending_members: BTreeSet::new(),
             pending_sync: BTreeSet::new(),
             protocol_counts: HashMap::new(),
+            protocols_bytes: 0,
             awaiting_join_count: 0,
             subscribed_topics: None,
         }
@@ -152,6 +155,11 @@ impl ClassicGroup {
 
     pub(super) fn awaiting_join_count(&self) -> usize {
         self.awaiting_join_count
+    }
+
+    /// What the members' protocols take.
+    pub(super) fn protocols_bytes(&self) -> usize {
+        self.protocols_bytes
     }
 
     /// Nobody the group would wait for is missing.
@@ -489,12 +497,14 @@ impl ClassicGroup {
     }
 
     fn count_protocols(&mut self, protocols: &[Protocol]) {
+        self.protocols_bytes += protocols.iter().map(Protocol::bytes).sum::<usize>();
         for protocol in protocols {
             *self.protocol_counts.entry(protocol.name.clone()).or_default() += 1;
         }
     }
 
     fn uncount_protocols(&mut self, protocols: &[Protocol]) {
+        self.protocols_bytes -= protocols.iter().map(Protocol::bytes).sum::<usize>();
         for protocol in protocols {
             let count = self.protocol_counts.get_mut(&protocol.name).expect("a known protocol is counted");
             *count -= 1;

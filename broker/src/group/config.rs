@@ -32,12 +32,15 @@ pub(super) const PENDING_MEMBERS_MAX: usize = 10_000;
 /// What a member's protocols may take together: the group's record has to fit one batch anyway.
 pub(super) const MEMBER_PROTOCOLS_BYTES_MAX: usize = 1 << 20;
 
+/// What the protocols of a group's members may take together: the leader is sent all of them at once.
+pub(super) const GROUP_PROTOCOLS_BYTES_MAX: usize = 64 << 20;
+
 /// What a name that a client chooses may take. Records hold names of up to 32,767 bytes; a member's id is a
 /// name and a UUID.
 pub(super) const NAME_BYTES_MAX: usize = 32_000;
 
 /// Groups per partition of `__consumer_offsets`.
-pub(super) const GROUPS_MAX: usize = 1 << 20;
+pub(super) const GROUPS_MAX: usize = 1 << 16;
 
 impl GroupConfig {
     pub fn new(config: &BrokerConfig) -> Self {

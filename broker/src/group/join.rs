@@ -1,10 +1,12 @@
 //! JoinGroup: who may join, and what it sets off.
 
 use super::classic_group::ClassicGroup;
-use super::config::PENDING_MEMBERS_MAX;
+use super::config::{GROUP_PROTOCOLS_BYTES_MAX, PENDING_MEMBERS_MAX};
 use super::member::{Member, MemberTimeouts};
 use super::step::{Step, TimerKey};
-use super::{GroupError, GroupInstanceId, GroupState, JoinGroup, JoinRefused, MemberId, Reply, Token};
+use super::{
+    GroupError, GroupInstanceId, GroupState, JoinGroup, JoinRefused, MemberId, Protocol, Reply, Token,
+};
 
 impl JoinGroup {
     fn timeouts(&self) -> MemberTimeouts {
@@ -24,12 +26,9 @@ impl ClassicGroup {
         request.protocols.retain(|protocol| seen.insert(protocol.name.clone()));
         if self.state() == GroupState::Dead {
             refuse(token, GroupError::CoordinatorNotAvailable, request.member_id, step);
-        } else if !self.accepts(&request.member_id, step) {
-            self.remove_pending(&request.member_id, step);
-            self.remove_member(&request.member_id, step);
+        } else if !self.accepts(&request, step) {
             refuse(token, GroupError::GroupMaxSizeReached, MemberId::unknown(), step);
-            let emptied = self.maybe_complete_join(step);
-            self.write_if_emptied(emptied, step);
+            self.shed(&request.member_id, step);
         } else if !self.supports_protocols(&request.protocol_type, &request.protocols) {
             refuse(token, GroupError::InconsistentGroupProtocol, request.member_id, step);
         } else if request.member_id.is_empty() {
@@ -39,10 +38,25 @@ impl ClassicGroup {
         }
     }
 
+    /// Removes what the group has of a member that there is no room for.
+    fn shed(&mut self, member_id: &MemberId, step: &mut Step<'_>) {
+        self.remove_pending(member_id, step);
+        if self.member(member_id).is_some() {
+            self.remove_member(member_id, step);
+            let emptied = self.member_removed("there is no room for a member", step);
+            self.write_if_emptied(emptied, step);
+        }
+    }
+
     /// There is room for the member. During a rebalance it is those who have joined that count, so that a
     /// group above its size sheds the last to come.
-    fn accepts(&self, member_id: &MemberId, step: &Step<'_>) -> bool {
-        let member = self.member(member_id);
+    fn accepts(&self, request: &JoinGroup, step: &Step<'_>) -> bool {
+        let member = self.member(&request.member_id);
+        let bytes = |protocols: &[Protocol]| protocols.iter().map(Protocol::bytes).sum::<usize>();
+        let others = self.protocols_bytes() - member.map_or(0, |member| bytes(&member.protocols));
+        if others + bytes(&request.protocols) > GROUP_PROTOCOLS_BYTES_MAX {
+            return false;
+        }
         match self.state() {
             GroupState::Empty | GroupState::Dead => true,
             GroupState::PreparingRebalance => {

@@ -55,6 +55,12 @@ pub struct Protocol {
     pub metadata: Bytes,
 }
 
+impl Protocol {
+    pub(super) fn bytes(&self) -> usize {
+        self.name.len() + self.metadata.len()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct SyncGroup {
     pub group_id: GroupId,

@@ -23,8 +23,8 @@ use super::timers::Timers;
 use super::writes::{Completion, Write, Writes};
 use super::{
     AppendError, CommitOffsets, FetchOffsets, GroupConfig, GroupDescription, GroupError, GroupId,
-    GroupMetadata, GroupRecord, GroupState, JoinGroup, ListGroups, ListedGroup, MemberLeft, Reply, Request,
-    Token,
+    GroupMetadata, GroupRecord, GroupState, JoinGroup, ListGroups, ListedGroup, MemberLeft, Protocol, Reply,
+    Request, Token,
 };
 use crate::ids::{TopicId, TopicName};
 
@@ -167,7 +167,7 @@ impl Shard {
         if !allowed.contains(&request.session_timeout_ms) {
             return Err(GroupError::InvalidSessionTimeout);
         }
-        let bytes: usize = request.protocols.iter().map(|p| p.name.len() + p.metadata.len()).sum();
+        let bytes: usize = request.protocols.iter().map(Protocol::bytes).sum();
         let instance_id = request.group_instance_id.as_ref().map_or("", |id| id.as_str());
         let names = [&*request.client_id, &*request.client_host, instance_id, &*request.protocol_type];
         let names = names.into_iter().chain(request.protocols.iter().map(|protocol| &*protocol.name));

@@ -11,7 +11,7 @@ use super::super::testing::{
 use super::super::{
     AppendError, CommitOffsets, DeleteOffsets, Event, FetchOffsets, FetchOffsetsTopic, GenerationId,
     GroupConfig, GroupError, GroupId, GroupInstanceId, GroupRecord, GroupState, JoinGroup, JoinRefused,
-    ListGroups, MemberId, MemberLeft, Reply, Request, SyncGroup,
+    ListGroups, MemberId, MemberLeft, Protocol, Reply, Request, SyncGroup,
 };
 use crate::ids::{PartitionIndex, TopicId, TopicPartition};
 
@@ -399,6 +399,32 @@ fn a_full_group_refuses_members_and_sheds_the_last() {
     assert_eq!(bench.call(rejoin(join("g"), &members[1])), full);
     bench.joined(leader);
     bench.joined(newcomer);
+}
+
+#[test]
+fn a_group_takes_members_only_up_to_the_bytes_of_their_protocols() {
+    let mut bench = bench();
+    let large = || JoinGroup {
+        protocols: vec![Protocol { name: "range".into(), metadata: vec![0; 1_000_000].into() }],
+        requires_known_member_id: false,
+        rebalance_timeout_ms: 1_000_000,
+        ..join("g")
+    };
+    let tokens = bench.send_together((0..70).map(|_| Request::Join(large())));
+    let errors = tokens.into_iter().filter_map(|token| match bench.take(token) {
+        Some(Reply::Join(Err(refused))) => Some(refused.error),
+        _ => None,
+    });
+    // 64 MiB are 67 of them, and a little.
+    assert_eq!(errors.collect::<Vec<_>>(), [GroupError::GroupMaxSizeReached; 3]);
+    // Nor can a small member grow beyond it: it has to go, and the group to go on without it.
+    let mut bench = Bench::new(GroupConfig::default());
+    let small = || JoinGroup { protocols: vec![protocol("range", &["t"])], ..large() };
+    let requests = (0..67).map(|_| large()).chain([small(), small()]);
+    let joined = bench.join_together(requests);
+    let small_id = &joined[0].members.iter().find(|member| member.metadata.len() < 1_000).unwrap().member_id;
+    assert_eq!(bench.call(rejoin(large(), small_id)), refused(GroupError::GroupMaxSizeReached, ""));
+    assert_eq!(bench.state("g"), Some(GroupState::PreparingRebalance));
 }
 
 #[test]
