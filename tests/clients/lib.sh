@@ -37,10 +37,12 @@ eventually() {
   done
 }
 
+# run_tests [TEST ...]: those, or all that are defined.
 run_tests() {
   local passed=0 failed=0 name log
   log=$(mktemp)
-  for name in $(declare -F | sed -n 's/^declare -f \(test_.*\)/\1/p'); do
+  [ $# -gt 0 ] || set -- $(declare -F | sed -n 's/^declare -f \(test_.*\)/\1/p')
+  for name; do
     # Not as a condition: bash would ignore `set -e` inside one.
     (set -euo pipefail; "$name") > "$log" 2>&1
     if [ $? -eq 0 ]; then

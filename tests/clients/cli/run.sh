@@ -85,7 +85,7 @@ test_positions() {
 }
 
 test_a_reader_that_goes_away_ends_consume() {
-  local topic code; topic=$(fresh)
+  local topic; topic=$(fresh)
   m topic create "$topic" -p 1 > /dev/null
   seq -f '%0100g' 5000 | m produce -t "$topic" > /dev/null
   set +o pipefail
@@ -111,7 +111,7 @@ test_groups() {
 }
 
 test_a_group_in_use_is_left_alone() {
-  local topic group pid; topic=$(fresh) group=$(fresh group)
+  local topic group; topic=$(fresh) group=$(fresh group)
   m topic create "$topic" -p 3 > /dev/null
   "$millstream" consume -t "$topic" -g "$group" > /dev/null & pid=$!
   trap 'kill $pid' EXIT
@@ -141,4 +141,4 @@ test_completions() {
   done
 }
 
-run_tests
+run_tests "$@"

@@ -144,4 +144,4 @@ test_an_unknown_partition_is_said_to_be_one() {
   matches 'partition 999 does not exist' "$(fails consume "$topic" -p 999)"
 }
 
-run_tests
+run_tests "$@"
