@@ -15,6 +15,9 @@ const OUTPUT_BYTES_CEILING: u32 = 256 * 1024 * 1024;
 const OUTPUTS_PER_RECORD_CEILING: u32 = 100_000;
 /// Outputs that a call may return whatever the size of its batch.
 pub const OUTPUTS_BASE: usize = 1024;
+/// Outputs of one call beyond which the fan-out no longer counts: a plugin may still keep every record of a larger
+/// batch.
+pub const OUTPUTS_CEILING: usize = 1_000_000;
 /// Longest text that is kept of a plugin's reason or message.
 pub const REASON_BYTES_MAX: usize = 1024;
 
@@ -80,7 +83,8 @@ impl PluginLimits {
 
     /// How many outputs a call with so many input records may return.
     pub fn outputs_max(&self, record_count: usize) -> usize {
-        record_count.saturating_mul(self.outputs_per_record_max as usize).saturating_add(OUTPUTS_BASE)
+        let fan_out = record_count.saturating_mul(self.outputs_per_record_max as usize);
+        fan_out.saturating_add(OUTPUTS_BASE).min(OUTPUTS_CEILING.max(record_count))
     }
 }
 
@@ -91,6 +95,14 @@ mod tests {
     #[test]
     fn the_defaults_are_within_the_ceilings() {
         assert_eq!(PluginLimits::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn fan_out_has_a_ceiling_and_identity_has_none() {
+        let limits = PluginLimits::default();
+        assert_eq!(limits.outputs_max(10), 10 * 64 + OUTPUTS_BASE);
+        assert_eq!(limits.outputs_max(100_000), OUTPUTS_CEILING);
+        assert_eq!(limits.outputs_max(5_000_000), 5_000_000);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use millstream_record::RecordFault;
 use millstream_record::varint::VarintError;
 
-use crate::batch::Span;
+use crate::batch::{InputBatch, Span};
 use crate::limits::REASON_BYTES_MAX;
 
 pub use packed::decode;
@@ -118,6 +118,22 @@ impl Transformed {
     /// Takes over a rejection; `check_rejected` looks at all of them together.
     pub(crate) fn reject(&mut self, index: u32, reason: &str) {
         self.rejected.push(RejectedRecord { index, reason: cut(reason) });
+    }
+
+    /// What the host will copy is limited, not only what the guest returned: a few bytes can name the same large
+    /// record again and again. Keeping every record once is always allowed.
+    pub(crate) fn check_expanded(
+        &self,
+        input: &InputBatch,
+        output_bytes_max: usize,
+    ) -> Result<(), OutputError> {
+        let max = output_bytes_max.max(input.section.len());
+        let length = |span: Span| (span.end - span.start) as usize;
+        let bytes = |output: &OutputRecord| {
+            length(output.body.unwrap_or_else(|| input.records[output.index as usize].body))
+        };
+        let size = self.outputs.iter().map(bytes).fold(0, usize::saturating_add);
+        if size > max { Err(OutputError::TooLarge { size, max }) } else { Ok(()) }
     }
 
     /// Each rejected record exists, is rejected once and has no outputs: otherwise a record could be both written

@@ -258,6 +258,25 @@ fn several_problems_come_at_once_in_the_order_of_the_file() {
     assert_eq!(places, [2, 13, 13, 20]);
 }
 
+proptest::proptest! {
+    /// Any text is a pipeline or a list of problems.
+    #[test]
+    fn no_text_is_a_surprise(
+        pieces in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "pipeline: a", "stages:", "topics:", "plugins:", "\n", "\n  ", "\n    ", "- ", "{", "}", "[", "]", ": ",
+                "from", "to", "plugin", "config", "on_error", "dead_letter", "x", "1", "-1.5", "&a", "*a", "<<", "!!str ",
+                "|", "~", "\u{e9}", "\t", "#", "'", "\"", "partitions", "limits", "null",
+            ]),
+            0..40,
+        ),
+    ) {
+        if let Err(problems) = parse("p.yaml", &pieces.concat()) {
+            assert!(!problems.is_empty());
+        }
+    }
+}
+
 /// Rewrites `docs/pipeline.schema.json` when MILLSTREAM_UPDATE is set.
 #[test]
 fn the_published_schema_is_this_one() {

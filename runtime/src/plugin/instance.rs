@@ -113,6 +113,7 @@ impl Instance {
                 super::typed::take_outputs(&output, &rules, out)?;
             }
         }
+        out.check_expanded(input, rules.output_bytes_max)?;
         Ok(out.check_rejected(input.len())?)
     }
 }

@@ -140,6 +140,20 @@ async fn outputs_that_break_the_rules_are_refused() {
     }
 }
 
+/// 300 bytes that name a large record 100 times.
+#[tokio::test]
+async fn a_record_that_is_kept_many_times_counts_as_often() {
+    let mut packed = vec![0x00, 0x02];
+    packed.extend([0x00, 0x00].repeat(99));
+    let mut builder = millstream_record::BatchBuilder::new(1 << 20);
+    builder.append(0, None, Some(&[b'x'; 10_000]), []).unwrap();
+    let input = crate::batch::tests::open(&builder.finish().unwrap().into(), 0).unwrap().unwrap();
+    let limits = PluginLimits { output_bytes_max: 500_000, ..PluginLimits::default() };
+    let mut instance = start(&returning(&packed), limits).await.started.unwrap();
+    let error = instance.transform(&input, &[], &mut Transformed::default()).await.unwrap_err();
+    assert_eq!(error, PluginError::InvalidOutput(OutputError::TooLarge { size: 1_000_500, max: 500_000 }));
+}
+
 /// A list that lies outside of the guest's memory, or is larger than the host takes.
 #[tokio::test]
 async fn outputs_that_are_not_there_are_a_trap() {

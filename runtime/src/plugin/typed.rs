@@ -117,3 +117,66 @@ fn put_bytes(payload: &mut Vec<u8>, bytes: Option<&[u8]>) -> Result<(), OutputFa
 fn length(length: usize) -> Result<i32, OutputFault> {
     i32::try_from(length).map_err(|_| OutputFault::Length(i32::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use millstream_record::{Header, RecordBody};
+
+    use super::super::bindings::types::RejectedRecord;
+    use super::*;
+
+    fn output(index: u32) -> Output {
+        Output { index, topic: None, partition: None, timestamp: None, body: None }
+    }
+
+    fn body(value: &[u8]) -> Option<MessageBody> {
+        let header = HeaderResult { key: "h".to_owned(), value: None };
+        Some(MessageBody { key: None, value: Some(value.to_vec()), headers: vec![header] })
+    }
+
+    fn take(outputs: Vec<Output>) -> Result<Transformed, OutputError> {
+        let topics: [Arc<str>; 2] = ["out".into(), "foo".into()];
+        let rules = OutputRules { record_count: 3, outputs_max: 4, output_bytes_max: 100, topics: &topics };
+        let rejected = vec![RejectedRecord { index: 2, reason: "bad".to_owned() }];
+        let mut out = Transformed::default();
+        take_outputs(&BatchOutput { outputs, rejected }, &rules, &mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn typed_outputs_become_what_packed_ones_are() {
+        let topic = Some("foo".to_owned());
+        let changed = Output { topic, partition: Some(1), timestamp: Some(5), body: body(b"v"), ..output(1) };
+        let out = take(vec![output(0), changed]).unwrap();
+        assert_eq!(out.outputs[0].body, None);
+        let OutputRecord { index, topic, partition, timestamp, body } = out.outputs[1];
+        assert_eq!((index, topic, partition, timestamp), (1, Some(1), Some(1), Some(5)));
+        let (key, value, headers) = RecordBody::parse(body.unwrap().of(&out.payload)).unwrap().fields();
+        assert_eq!((key, value), (None, Some(&b"v"[..])));
+        assert_eq!(headers.collect::<Vec<_>>(), [Header { key: b"h", value: None }]);
+        assert_eq!(out.rejected[0].reason, "bad");
+    }
+
+    #[test]
+    fn typed_outputs_are_checked_like_packed_ones() {
+        let fault = |output: Output| match take(vec![output]) {
+            Err(OutputError::Output { output: 0, fault }) => fault,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(fault(output(3)), OutputFault::Index { index: 3, record_count: 3 });
+        assert_eq!(
+            fault(Output { topic: Some("bar".to_owned()), ..output(0) }),
+            OutputFault::UnknownTopic("bar".to_owned())
+        );
+        assert_eq!(
+            fault(Output { partition: Some(u32::MAX), ..output(0) }),
+            OutputFault::Partition(u32::MAX.into())
+        );
+        assert_eq!(fault(Output { timestamp: Some(-1), ..output(0) }), OutputFault::Timestamp(-1));
+        assert!(matches!(take((0..5).map(|_| output(0)).collect()), Err(OutputError::TooMany { max: 4 })));
+        let large = Output { body: body(&[0; 200]), ..output(0) };
+        assert!(matches!(take(vec![large]), Err(OutputError::TooLarge { max: 100, .. })));
+    }
+}
