@@ -97,7 +97,12 @@ impl LogDir {
         shared.logs_mut().extend(by_partition);
         let writer = Writer { shared: shared.clone(), active, logs, sealing: None };
         let thread = std::thread::Builder::new().name("log-writer".to_owned());
-        let writer = thread.spawn(move || writer.run()).map_err(|error| OpenError::Storage {
+        let guarded = shared.clone();
+        let run = move || {
+            let _guard = FenceOnPanic(guarded);
+            writer.run();
+        };
+        let writer = thread.spawn(run).map_err(|error| OpenError::Storage {
             path: path.to_owned(),
             source: StorageError::io("start a thread for", path)(error),
         })?;
@@ -169,7 +174,8 @@ impl LogDir {
     fn stop(&mut self) {
         if let Some(writer) = self.writer.take() {
             self.shared.queue.close(StorageError::Closed { path: self.shared.path.clone() });
-            writer.join().expect("the writer panics only on a broken invariant");
+            // A writer that panicked has fenced the log dir on its way out.
+            let _ = writer.join();
             // Logs and log dir hold each other.
             self.shared.logs_mut().clear();
         }
@@ -179,6 +185,18 @@ impl LogDir {
 impl Drop for LogDir {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A broken invariant of ours, or of a listener's, stops the writer: then nobody may wait for it.
+struct FenceOnPanic(Arc<DirShared>);
+
+impl Drop for FenceOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let what = "the writer stopped on a broken invariant";
+            self.0.fence(StorageError::inconsistent(&self.0.path, what));
+        }
     }
 }
 
@@ -210,7 +228,9 @@ impl DirShared {
             Err(AppendError::Fenced(error)) => return Err(error),
             Err(error) => panic!("a barrier has no bytes and no log: {error}"),
         }
-        receiver.recv().expect("the writer answers every barrier")
+        // A writer that panics drops the barriers that it has taken.
+        let stopped = || self.fence(StorageError::inconsistent(&self.path, "the writer stopped"));
+        receiver.recv().unwrap_or_else(|_| Err(stopped()))
     }
 
     pub(crate) fn is_fenced(&self) -> bool {
@@ -236,7 +256,8 @@ impl DirShared {
         }
         tracing::error!(dir = %self.path.display(), %error, "log dir failed, its partitions go offline");
         let pending = self.queue.fence(&error);
-        for log in self.logs().values() {
+        let logs: Vec<Arc<Log>> = self.logs().values().cloned().collect();
+        for log in logs {
             log.notify_failed(&error);
         }
         drop(telling);

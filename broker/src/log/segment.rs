@@ -93,9 +93,8 @@ impl Segment {
         let mut was_opened = WasOpened(false);
         loop {
             let file = self.shared();
-            let transaction = match &*file {
-                SegmentFile::Writable(database) => database.begin_read(),
-                SegmentFile::Sealed(database) => database.begin_read(),
+            match &*file {
+                SegmentFile::Writable(_) | SegmentFile::Sealed(_) => {}
                 SegmentFile::Retired => return Ok(None),
                 SegmentFile::Shut => {
                     drop(file);
@@ -103,10 +102,17 @@ impl Segment {
                     was_opened = WasOpened(true);
                     continue;
                 }
-            };
-            let transaction = transaction.map_err(StorageError::segment(&self.path))?;
-            let reader = SegmentReader::new(&self.path, transaction);
-            return no_panic(&self.path, || read(&reader)).map(|value| Some((value, was_opened)));
+            }
+            let value = no_panic(&self.path, || {
+                let transaction = match &*file {
+                    SegmentFile::Writable(database) => database.begin_read(),
+                    SegmentFile::Sealed(database) => database.begin_read(),
+                    SegmentFile::Shut | SegmentFile::Retired => unreachable!("it was open above"),
+                };
+                let transaction = transaction.map_err(StorageError::segment(&self.path))?;
+                read(&SegmentReader::new(&self.path, transaction))
+            })?;
+            return Ok(Some((value, was_opened)));
         }
     }
 
@@ -178,6 +184,21 @@ impl Segment {
 
     fn exclusive(&self) -> RwLockWriteGuard<'_, SegmentFile> {
         self.file.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // Closing a damaged file can trip redb as opening it can.
+        let file = self.file.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let file = std::mem::replace(file, SegmentFile::Shut);
+        let closed = no_panic(&self.path, || {
+            drop(file);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::warn!(%error, "closing a segment failed");
+        }
     }
 }
 

@@ -52,6 +52,28 @@ fn check_fenced(faults: Faults) {
     dir.close().unwrap();
 }
 
+struct Panics;
+
+impl LogListener for Panics {
+    fn flushed(&self, _: Offset) {
+        panic!("a listener's own bug");
+    }
+
+    fn failed(&self, _: &Arc<StorageError>) {}
+}
+
+#[test]
+fn nobody_waits_for_a_writer_that_panicked() {
+    let disk = FaultyDisk::new(5);
+    let dir = open(&disk, &LogDirConfig::default()).unwrap();
+    let log = dir.create_log(tp(0)).unwrap();
+    log.set_listener(Arc::new(Panics));
+    append(&log, 1, 100, None);
+    dir.flush().unwrap_err();
+    assert!(matches!(append_at(&log, 1, 1, None, 0), Err(AppendError::Fenced(_))));
+    dir.close().unwrap_err();
+}
+
 #[test]
 fn a_damaged_tail_is_named() {
     let disk = FaultyDisk::new(5);

