@@ -4,20 +4,27 @@
 //! speaks the protocol. What a command prints goes through [`output`]; why it failed is a
 //! [`failure::Failure`], which also decides the exit code: 0 it worked, 1 it did not, 2 it was asked wrongly.
 
+mod admin_client;
 mod bench;
 mod clock;
 mod cluster;
 mod completions;
 mod connection;
 mod consume;
+mod demo;
 mod failure;
 mod group;
 mod interrupt;
+mod node_args;
 mod output;
+mod pipeline;
+mod plugin;
 mod position;
 mod produce;
+mod storage;
 mod timestamp;
 mod topic;
+mod up;
 
 use std::process::ExitCode;
 
@@ -43,6 +50,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node, until SIGTERM or Ctrl-C
+    Up(node_args::UpArgs),
+    /// See it work: a node, a pipeline with two plugins, and a web server's access log
+    Demo(node_args::DemoArgs),
     /// Create, list, describe and delete topics
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -56,6 +67,21 @@ enum Command {
     /// Measure a cluster: throughput and latency
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Check a pipeline file, against a node's topics
+    Validate(node_args::ValidateArgs),
+    /// Run a pipeline on a node, as its file says
+    Apply(node_args::ApplyArgs),
+    /// Show a node, and how its pipelines' stages do
+    Status(node_args::StatusArgs),
+    /// List and delete pipelines
+    #[command(subcommand)]
+    Pipeline(node_args::PipelineCommand),
+    /// Look at plugins
+    #[command(subcommand)]
+    Plugin(node_args::PluginCommand),
+    /// Look into the log dirs of a stopped node
+    #[command(subcommand)]
+    Storage(node_args::StorageCommand),
     /// Print the completion script of a shell
     Completions(completions::CompletionsArgs),
 }
@@ -70,7 +96,15 @@ impl Command {
             | Self::Consume(_)
             | Self::Group(_)
             | Self::Bench(_)
-            | Self::Completions(_) => "error,librdkafka=off",
+            | Self::Validate(_)
+            | Self::Apply(_)
+            | Self::Status(_)
+            | Self::Pipeline(_)
+            | Self::Plugin(_)
+            | Self::Storage(_)
+            | Self::Completions(_)
+            | Self::Demo(_) => "error,librdkafka=off",
+            Self::Up(_) => "info,openraft=warn",
         }
     }
 }
@@ -99,6 +133,14 @@ fn dispatch(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Consume(args) => consume::run(&args, output),
         Command::Group(command) => group::run(command, output),
         Command::Bench(command) => bench::run(command, output),
+        Command::Up(args) => up::run(&args, output),
+        Command::Demo(args) => demo::run(&args, output),
+        Command::Validate(args) => pipeline::validate(&args, output),
+        Command::Apply(args) => pipeline::apply(&args, output),
+        Command::Status(args) => pipeline::status(&args, output),
+        Command::Pipeline(command) => pipeline::run(command, output),
+        Command::Plugin(command) => plugin::run(command, output),
+        Command::Storage(command) => storage::run(command, output),
         Command::Completions(args) => completions::run(&args, output),
     }
 }

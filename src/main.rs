@@ -1,6 +1,9 @@
 //! The one binary: composition and command line.
 
+mod admin;
 mod cli;
+mod client;
+mod node;
 
 use std::process::ExitCode;
 

@@ -62,7 +62,8 @@ fn only_their_owners_name_the_libraries_underneath() {
         let text = fs::read_to_string(root().join(&file)).expect("a source file is readable");
         for (library, homes) in owners {
             let at_home = homes.iter().any(|home| file.to_string_lossy().starts_with(home));
-            let named = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(library));
+            let named =
+                text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(library));
             assert!(at_home || !named, "{} names {library}, which belongs to {homes:?}", file.display());
         }
     }
@@ -83,7 +84,8 @@ fn files_open_with_their_purpose_and_fit_one_sitting() {
 /// The crates' own sources, relative to the root.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let homes = ["src", "broker/src", "broker/wire/src", "broker/wire/build", "runtime/src", "sdk", "plugins"];
+    let homes =
+        ["src", "broker/src", "broker/wire/src", "broker/wire/build", "runtime/src", "sdk", "plugins"];
     for home in homes {
         collect(&root().join(home), &mut found);
     }

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::local_connection::{LocalConnection, LocalError};
-pub(crate) use self::topics::{NewTopic, OFFSETS_TOPIC, TopicError};
+pub use self::topics::TopicError;
+pub(crate) use self::topics::{DEFAULT, NewTopic, OFFSETS_TOPIC};
 use crate::clock::SharedClock;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, TopicConfigs};
 use crate::connection::RequestBudget;
 use crate::group::GroupCoordinator;
 use crate::log;
@@ -117,6 +118,26 @@ impl RunningBroker {
         &self.broker.metadata
     }
 
+    /// Creates the topic unless it exists; says whether it did. `None` partitions are as the broker's
+    /// configuration has it.
+    pub async fn ensure_topic(
+        &self,
+        name: &str,
+        partitions: Option<i32>,
+        configs: TopicConfigs,
+    ) -> Result<bool, TopicError> {
+        if self.broker.metadata.image().topic(name).is_some() {
+            return Ok(false);
+        }
+        let new = NewTopic { partitions: partitions.unwrap_or(DEFAULT), configs, ..NewTopic::default() };
+        match self.broker.create_topic(name, new).await {
+            Ok(_) => Ok(true),
+            // Somebody else was quicker.
+            Err(TopicError::Exists(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A connection that needs no socket.
     pub fn connect(&self, client_id: &str) -> LocalConnection {
         LocalConnection::new(Arc::clone(&self.broker), client_id)
@@ -128,7 +149,7 @@ impl RunningBroker {
     }
 
     /// Answers what was read, writes what is queued, and closes everything.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.broker.stopping.cancel();
         self.broker.groups.shutdown().await;
         self.tasks.close();

@@ -33,6 +33,20 @@ pub(crate) enum Failure {
     #[error("can't write the output: {0}")]
     Output(io::Error),
 
+    /// A node, or its storage, in the words of its own error.
+    #[error("can't {0}")]
+    Node(String),
+
+    #[error("{address} refused: {reason}")]
+    Admin { address: String, reason: String },
+
+    #[error("{}: {reason}", .path.display())]
+    Plugin { path: PathBuf, reason: String },
+
+    /// What is wrong with a pipeline file, a line each.
+    #[error("{}", .0.join("\nerror: "))]
+    Problems(Vec<String>),
+
     #[error("can't watch for signals: {0}")]
     Signals(io::Error),
 
@@ -77,6 +91,10 @@ impl Failure {
             | Self::GroupInUse { .. }
             | Self::Input { .. }
             | Self::Output(_)
+            | Self::Node(_)
+            | Self::Admin { .. }
+            | Self::Plugin { .. }
+            | Self::Problems(_)
             | Self::Signals(_)
             | Self::Incomplete(_) => 1,
         }

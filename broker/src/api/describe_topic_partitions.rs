@@ -90,6 +90,9 @@ fn partitions(topic: &TopicImage) -> impl Iterator<Item = DescribeTopicPartition
         leader_epoch: partition.leader_epoch.0,
         replica_nodes: ids(&partition.replicas),
         isr_nodes: ids(&partition.isr),
+        // Java's Admin takes null for an error of its own.
+        eligible_leader_replicas: Some(Vec::new()),
+        last_known_elr: Some(Vec::new()),
         ..Default::default()
     })
 }

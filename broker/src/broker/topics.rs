@@ -17,7 +17,7 @@ pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub(crate) const DEFAULT: i32 = -1;
 
 /// A topic that somebody wants.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct NewTopic {
     /// [`DEFAULT`], or at least 1; not looked at with an assignment.
     pub(crate) partitions: i32,
@@ -28,8 +28,20 @@ pub(crate) struct NewTopic {
     pub(crate) validate_only: bool,
 }
 
+impl Default for NewTopic {
+    fn default() -> Self {
+        Self {
+            partitions: DEFAULT,
+            replication_factor: DEFAULT as i16,
+            assignment: None,
+            configs: TopicConfigs::new(),
+            validate_only: false,
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TopicError {
+pub enum TopicError {
     #[error(transparent)]
     Name(#[from] TopicNameError),
     #[error("topic {0} already exists")]
@@ -104,7 +116,7 @@ impl Broker {
     pub(crate) async fn auto_create_topic(&self, name: &TopicName) -> Result<Arc<TopicImage>, TopicError> {
         let new = match name.as_str() {
             OFFSETS_TOPIC => self.offsets_topic(),
-            _ => NewTopic { partitions: DEFAULT, replication_factor: DEFAULT as i16, ..NewTopic::default() },
+            _ => NewTopic::default(),
         };
         match self.create_topic(name.as_str(), new).await {
             // Somebody else was quicker.

@@ -155,7 +155,7 @@ mod tests {
         let mut leader = Leader::new(LeaderEpoch(0), Offset(0));
         leader.assign(1);
         let mut before = leader.when_acknowledged(Offset(1));
-        let error = Arc::new(StorageError::Fenced);
+        let error = Arc::new(StorageError::Closed { path: "log-0".into() });
         leader.fail(&error);
         let mut after = leader.when_acknowledged(Offset(1));
         assert_eq!((state(&mut before), state(&mut after)), ("failed", "failed"));

@@ -1,0 +1,177 @@
+//! The admin listener: HTTP for pipelines, plugins, status, health and metrics. Loopback unless told otherwise.
+//!
+//! | method and path | body | answer |
+//! | --- | --- | --- |
+//! | `GET /healthz` | | 200 while the process lives |
+//! | `GET /readyz` | | 200 while it serves |
+//! | `GET /metrics` | | Prometheus' text format |
+//! | `GET /v1/status` | | the node and its stages, JSON |
+//! | `GET /v1/topics` | | topic names and their partition counts, JSON |
+//! | `GET /v1/plugins` | | the uploaded plugins, JSON |
+//! | `PUT /v1/plugins/{sha256}` | a component | 204; 422 if the bytes hash to something else |
+//! | `GET /v1/pipelines` | | names, JSON |
+//! | `POST /v1/pipelines/validate` | `ApplyRequest`, JSON | the problems, JSON |
+//! | `POST /v1/pipelines` | `ApplyRequest`, JSON | what was done; 422 with the problems |
+//! | `DELETE /v1/pipelines/{name}` | | what was stopped; 404 if there is none |
+//!
+//! Errors are `{"error": TEXT}`, with `"problems"` where a pipeline has them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use axum::{Json, Router};
+use millstream_runtime::limits::COMPONENT_BYTES_MAX;
+use millstream_runtime::pipeline::Problem;
+use millstream_runtime::stage::StageStatus;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::{ApplyRequest, NodeState, PipelineError, PluginStoreError};
+
+/// A pipeline file is text that a person wrote.
+const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+type Node = State<Arc<NodeState>>;
+
+/// What `GET /v1/status` answers.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    pub(crate) node_id: i32,
+    pub(crate) cluster_id: String,
+    pub(crate) version: &'static str,
+    /// Where Kafka clients are served.
+    pub(crate) kafka: String,
+    pub(crate) topics: usize,
+    pub(crate) partitions: usize,
+    pub(crate) pipelines: Vec<String>,
+    pub(crate) stages: Vec<StageStatus>,
+}
+
+/// A request that failed.
+#[derive(Debug, Serialize, Deserialize)]
+struct Failed {
+    error: String,
+    #[serde(skip_serializing_if = "Vec::is_empty", skip_deserializing, default)]
+    problems: Vec<Problem>,
+}
+
+/// Serves until `stop` fires.
+pub(crate) async fn serve(listener: TcpListener, node: Arc<NodeState>, stop: CancellationToken) {
+    let stopped = async move { stop.cancelled().await };
+    if let Err(error) = axum::serve(listener, router(node)).with_graceful_shutdown(stopped).await {
+        tracing::error!(%error, "the admin listener failed");
+    }
+}
+
+fn router(node: Arc<NodeState>) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(|| async { "ready\n" }))
+        .route("/metrics", get(metrics))
+        .route("/v1/status", get(status))
+        .route("/v1/topics", get(topics))
+        .route("/v1/plugins", get(plugins))
+        .route("/v1/pipelines", get(pipelines).post(apply))
+        .route("/v1/pipelines/validate", post(validate))
+        .route("/v1/pipelines/{name}", delete(remove))
+        .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
+        .route("/v1/plugins/{sha256}", put(upload).layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX)))
+        .fallback(|| async { failed(StatusCode::NOT_FOUND, "there is no such path") })
+        .with_state(node)
+}
+
+async fn metrics(State(node): Node) -> Response {
+    const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match node.metrics() {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT)], text).into_response(),
+        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
+}
+
+async fn status(State(node): Node) -> Json<Status> {
+    let image = node.broker.metadata().image();
+    Json(Status {
+        node_id: node.broker.metadata().node_id().0,
+        cluster_id: image.cluster_id().to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        kafka: node.broker.address().to_string(),
+        topics: image.topic_count(),
+        partitions: image.partition_count(),
+        pipelines: node.pipelines(),
+        stages: node.stages(),
+    })
+}
+
+async fn topics(State(node): Node) -> Json<BTreeMap<String, i32>> {
+    let image = node.broker.metadata().image();
+    Json(image.topics().map(|topic| (topic.name.as_str().to_owned(), topic.partition_count())).collect())
+}
+
+async fn plugins(State(node): Node) -> Response {
+    match node.list_plugins() {
+        Ok(plugins) => Json(plugins).into_response(),
+        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
+}
+
+async fn upload(State(node): Node, Path(sha256): Path<String>, body: Bytes) -> Response {
+    let stored = tokio::task::spawn_blocking(move || node.put_plugin(&sha256, &body)).await;
+    match stored {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(error @ PluginStoreError::Io { .. })) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
+        Ok(Err(error)) => failed(StatusCode::UNPROCESSABLE_ENTITY, error),
+        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
+}
+
+async fn pipelines(State(node): Node) -> Json<Vec<String>> {
+    Json(node.pipelines())
+}
+
+async fn validate(
+    State(node): Node,
+    request: Result<Json<ApplyRequest>, JsonRejection>,
+) -> Result<Json<Vec<Problem>>, Response> {
+    let Json(request) = request.map_err(|error| failed(error.status(), error.body_text()))?;
+    Ok(Json(node.check_pipeline(request).await))
+}
+
+async fn apply(State(node): Node, request: Result<Json<ApplyRequest>, JsonRejection>) -> Response {
+    let request = match request {
+        Ok(Json(request)) => request,
+        Err(error) => return failed(error.status(), error.body_text()),
+    };
+    match node.apply_pipeline(request).await {
+        Ok(outcome) => Json(outcome).into_response(),
+        Err(error) => pipeline_failed(error),
+    }
+}
+
+async fn remove(State(node): Node, Path(name): Path<String>) -> Response {
+    match node.remove_pipeline(&name).await {
+        Ok(applied) => Json(applied).into_response(),
+        Err(error) => pipeline_failed(error),
+    }
+}
+
+fn pipeline_failed(error: PipelineError) -> Response {
+    let text = error.to_string();
+    let (status, problems) = match error {
+        PipelineError::Problems(problems) => (StatusCode::UNPROCESSABLE_ENTITY, problems),
+        PipelineError::Topic { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
+        PipelineError::Unknown(_) => (StatusCode::NOT_FOUND, Vec::new()),
+        PipelineError::Propose(_) => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
+    };
+    (status, Json(Failed { error: text, problems })).into_response()
+}
+
+fn failed(status: StatusCode, error: impl ToString) -> Response {
+    (status, Json(Failed { error: error.to_string(), problems: Vec::new() })).into_response()
+}

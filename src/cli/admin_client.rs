@@ -1,0 +1,105 @@
+//! The admin listener, as the command line asks it.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::http::StatusCode;
+
+use super::failure::Failure;
+use super::node_args::AdminConnection;
+
+/// Applying compiles plugins, which takes seconds for large ones.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Status of ten thousand stages would be less.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+pub(super) struct AdminClient {
+    agent: ureq::Agent,
+    address: String,
+}
+
+impl AdminClient {
+    pub(super) fn new(connection: &AdminConnection) -> Self {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            // The listener is addressed as given; an environment's proxy is for other things.
+            .proxy(None)
+            .http_status_as_error(false)
+            .build();
+        Self { agent: config.into(), address: connection.admin.clone() }
+    }
+
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.answer(self.agent.get(self.url(path)).call())
+    }
+
+    pub(super) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<T, Failure> {
+        self.answer(self.agent.post(self.url(path)).send_json(body))
+    }
+
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.answer(self.agent.delete(self.url(path)).call())
+    }
+
+    /// Uploads a plugin under the hash of its bytes.
+    pub(super) fn put_plugin(&self, sha256: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let sent = self.agent.put(self.url(&format!("/v1/plugins/{sha256}"))).send(bytes);
+        let mut response = sent.map_err(|error| self.unreachable(&error))?;
+        match response.status() {
+            StatusCode::NO_CONTENT => Ok(()),
+            _ => Err(self.refused(&mut response)),
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &self,
+        sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T, Failure> {
+        let mut response = sent.map_err(|error| self.unreachable(&error))?;
+        if !response.status().is_success() {
+            return Err(self.refused(&mut response));
+        }
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        body.read_json().map_err(|error| Failure::Admin {
+            address: self.address.clone(),
+            reason: format!("the answer can't be read ({error}); is this a Millstream admin listener?"),
+        })
+    }
+
+    fn refused(&self, response: &mut ureq::http::Response<ureq::Body>) -> Failure {
+        let status = response.status();
+        let body: Value = response.body_mut().read_json().unwrap_or_default();
+        let problems: Vec<String> =
+            body["problems"].as_array().into_iter().flatten().map(problem_text).collect();
+        if !problems.is_empty() {
+            return Failure::Problems(problems);
+        }
+        let reason = body["error"].as_str().map_or_else(|| status.to_string(), str::to_owned);
+        Failure::Admin { address: self.address.clone(), reason }
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        Failure::Unreachable { bootstrap: self.address.clone(), reason: error.to_string() }
+    }
+}
+
+/// A problem of a pipeline file as a compiler would print it.
+pub(super) fn problem_text(problem: &Value) -> String {
+    let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
+    let number = |key: &str| problem[key].as_u64().unwrap_or_default();
+    let place = format!("{}:{}:{}", text("file"), number("line"), number("column"));
+    let remedy = match text("remedy") {
+        remedy if remedy.is_empty() => String::new(),
+        remedy => format!("; {remedy}"),
+    };
+    format!("{place}: {}: {}{remedy}", text("severity"), text("message"))
+}

@@ -1,0 +1,132 @@
+//! Arguments of the commands that run a node, or ask one over its admin listener.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9644";
+
+/// `millstream up`. Defaults stay out of the definitions: a configuration file comes between them and the flags.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Where records and metadata are kept [default: ./millstream-data]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Where Kafka clients connect [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
+
+    /// Where the admin interface (HTTP) listens [default: 127.0.0.1:9644]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) admin: Option<String>,
+
+    /// A configuration file; flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `millstream demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// A web server's access log to read instead of the sample
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+
+    /// Leave the node running afterwards, until Ctrl-C
+    #[arg(long)]
+    pub(crate) keep_running: bool,
+
+    /// Keep the data in this directory, rather than in one that is thrown away
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Where Kafka clients connect; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9092", value_name = "HOST:PORT")]
+    pub(crate) listen: String,
+
+    /// Where the admin interface (HTTP) listens; port 0 takes a free one
+    #[arg(long, default_value = DEFAULT_ADMIN, value_name = "HOST:PORT")]
+    pub(crate) admin: String,
+}
+
+/// The running node that a command asks.
+#[derive(Debug, Args)]
+pub(crate) struct AdminConnection {
+    /// The node's admin listener
+    #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADMIN, env = "MILLSTREAM_ADMIN")]
+    pub(crate) admin: String,
+}
+
+/// `millstream validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+
+    /// A pipeline file
+    pub(crate) file: PathBuf,
+}
+
+/// `millstream apply`.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+
+    /// A pipeline file
+    pub(crate) file: PathBuf,
+}
+
+/// `millstream status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+}
+
+/// `millstream plugin`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Show what a plugin exports and which capabilities it wants
+    Inspect(PluginInspectArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginInspectArgs {
+    /// A WebAssembly component
+    pub(crate) file: PathBuf,
+}
+
+/// `millstream pipeline`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PipelineCommand {
+    /// List the pipelines that were applied
+    List(StatusArgs),
+    /// Stop a pipeline's stages and forget it; its topics and offsets stay
+    Delete(PipelineDeleteArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PipelineDeleteArgs {
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+
+    /// The pipeline's name
+    pub(crate) name: String,
+}
+
+/// `millstream storage`: reads the log dirs of a stopped node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Print what the log dirs hold
+    Dump(StorageArgs),
+    /// Check everything that the log dirs hold; exit code 1 where something is damaged
+    Verify(StorageArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StorageArgs {
+    /// The data directory, or one log dir in it
+    pub(crate) dir: PathBuf,
+}

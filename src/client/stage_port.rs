@@ -1,0 +1,235 @@
+//! What a stage calls. Polling and committing go on at the same time, one of each.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use millstream_runtime::stage::{Commit, CommittedOffset, Polled, PortError, StagePort, TopicPartition};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::backoff::Backoff;
+use super::config::{PortConfig, RETRY_TIMEOUT};
+use super::connection::Connection;
+use super::error::ClientError;
+use super::member::{Fetched, Member};
+use super::membership::GroupClient;
+use super::ownership::{Owned, Ownership};
+use super::producer::Producer;
+use super::topics::partition_counts;
+use super::transport::{Connector, Transport};
+
+/// One member of a stage's group. The stage has it to itself.
+pub(crate) struct ClientPort<T> {
+    group: Arc<GroupClient<T>>,
+    /// Produce, and questions that are answered at once.
+    connection: Arc<Connection<T>>,
+    producer: tokio::sync::Mutex<Producer<T>>,
+    inbox: tokio::sync::Mutex<Inbox>,
+    /// What the stage knows to own: it commits as that member.
+    told: Mutex<Option<Arc<Owned>>>,
+    ownership: watch::Receiver<Ownership>,
+    released: watch::Sender<u64>,
+    doubt: Arc<Notify>,
+    member: JoinHandle<()>,
+    stop: DropGuard,
+}
+
+/// What the poll in flight reads from.
+struct Inbox {
+    ownership: watch::Receiver<Ownership>,
+    fetched: mpsc::Receiver<Fetched>,
+    /// The stage has been told to let go, and does so by polling again.
+    letting_go: Option<u64>,
+}
+
+impl<T: Transport> ClientPort<T> {
+    /// Begins to join the group, on `tasks`; the first polls wait for it.
+    pub(crate) fn open<C: Connector<Transport = T>>(
+        connector: &C,
+        config: PortConfig,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let config = Arc::new(config.with_valid_instance_id());
+        let connect = || Arc::new(Connection::new(connector.connect(&config.client_id), &config.client_id));
+        // A Fetch or a JoinGroup that waits at the broker must not hold up a commit.
+        let (connection, fetch_connection, group_connection) = (connect(), connect(), connect());
+        let group = Arc::new(GroupClient { connection: group_connection, config: Arc::clone(&config) });
+        let (member, channels) = Member::new(Arc::clone(&group), fetch_connection, config);
+        let stop = CancellationToken::new();
+        let member = tasks.spawn(member.run(stop.clone()));
+        let inbox =
+            Inbox { ownership: channels.ownership.clone(), fetched: channels.fetched, letting_go: None };
+        Self {
+            group,
+            producer: tokio::sync::Mutex::new(Producer::new(Arc::clone(&connection))),
+            connection,
+            inbox: tokio::sync::Mutex::new(inbox),
+            told: Mutex::new(None),
+            ownership: channels.ownership,
+            released: channels.released,
+            doubt: channels.doubt,
+            member,
+            stop: stop.drop_guard(),
+        }
+    }
+
+    fn told(&self) -> Option<Arc<Owned>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn tell(&self, owned: Option<Arc<Owned>>) {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = owned;
+    }
+
+    /// What there is to say about the assignment, before any record: none if the stage knows.
+    fn news(&self, inbox: &mut Inbox) -> Option<Result<Polled, ClientError>> {
+        let current = inbox.ownership.borrow_and_update().clone();
+        if let Some(told) = self.told() {
+            if matches!(&current, Ownership::Owned(owned) if owned.serial == told.serial) {
+                return None;
+            }
+            inbox.letting_go = Some(told.serial);
+            let revoked = told.membership.partitions.clone();
+            return Some(Ok(Polled { revoked, ..Polled::default() }));
+        }
+        match current {
+            Ownership::Joining => None,
+            Ownership::Owned(owned) => {
+                let assigned = owned.membership.partitions.clone();
+                self.tell(Some(owned));
+                Some(Ok(Polled { assigned, ..Polled::default() }))
+            }
+            // It came and went between two polls: the stage has nothing of it.
+            Ownership::Revoking(owned) => {
+                self.release(owned.serial);
+                None
+            }
+            Ownership::Failed(error) => Some(Err(ClientError::MemberFailed(error))),
+        }
+    }
+
+    fn release(&self, serial: u64) {
+        self.released.send_if_modified(|released| {
+            let later = serial > *released;
+            if later {
+                *released = serial;
+            }
+            later
+        });
+    }
+
+    /// Waits for records of the current assignment, or for another one.
+    async fn wait(&self, inbox: &mut Inbox) -> Option<Result<Polled, ClientError>> {
+        let told = self.told().map(|told| told.serial);
+        tokio::select! {
+            biased;
+            changed = inbox.ownership.changed() => {
+                // Without the task there will be no news for ever.
+                if changed.is_err() { Some(Err(ClientError::Closed)) } else { None }
+            }
+            fetched = inbox.fetched.recv() => match fetched {
+                Some((serial, fetched)) if told == Some(serial) => {
+                    Some(Ok(Polled { fetched, ..Polled::default() }))
+                }
+                // Of a membership that is over: its new owner reads it again.
+                Some(_) => None,
+                None => Some(Err(ClientError::Closed)),
+            },
+        }
+    }
+
+    async fn poll_inbox(&self) -> Result<Polled, ClientError> {
+        let mut inbox = self.inbox.lock().await;
+        if let Some(serial) = inbox.letting_go.take() {
+            self.tell(None);
+            self.release(serial);
+        }
+        loop {
+            if let Some(polled) = self.news(&mut inbox) {
+                return polled;
+            }
+            if let Some(polled) = self.wait(&mut inbox).await {
+                return polled;
+            }
+        }
+    }
+
+    async fn write(&self, commit: Commit) -> Result<(), ClientError> {
+        let Commit { outputs, offsets } = commit;
+        let owned = if offsets.is_empty() { None } else { Some(self.owner_of(&offsets)?) };
+        self.producer.lock().await.produce(outputs).await?;
+        match owned {
+            Some(owned) => self.commit_offsets(&owned, &offsets).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The membership that owns all of these partitions, while it can commit: outputs whose offsets others will
+    /// commit would be written twice.
+    fn owner_of(&self, offsets: &[CommittedOffset]) -> Result<Arc<Owned>, ClientError> {
+        let owned = self.told().ok_or(ClientError::NotMember)?;
+        if !self.ownership.borrow().is_valid(owned.serial) {
+            return Err(ClientError::NotMember);
+        }
+        for CommittedOffset { topic, partition, .. } in offsets {
+            let wanted = TopicPartition { topic: Arc::clone(topic), partition: *partition };
+            // In order, as the assignment was decoded.
+            if owned.membership.partitions.binary_search(&wanted).is_err() {
+                return Err(ClientError::NotOwned(wanted));
+            }
+        }
+        Ok(owned)
+    }
+
+    async fn commit_offsets(&self, owned: &Owned, offsets: &[CommittedOffset]) -> Result<(), ClientError> {
+        let mut backoff = Backoff::new(RETRY_TIMEOUT);
+        loop {
+            let Err(error) = self.group.commit(&owned.membership, offsets).await else { return Ok(()) };
+            if error.is_fenced() {
+                self.doubt.notify_one();
+                return Err(error);
+            }
+            tracing::debug!(%error, "the offsets are committed again");
+            let again = error.is_retriable() && backoff.wait().await;
+            if !again || !self.ownership.borrow().is_valid(owned.serial) {
+                return Err(error);
+            }
+        }
+    }
+}
+
+impl<T: Transport> StagePort for ClientPort<T> {
+    async fn poll(&self, max_wait: Duration) -> Result<Polled, PortError> {
+        match tokio::time::timeout(max_wait, self.poll_inbox()).await {
+            Ok(polled) => polled.map_err(|error| error.to_port_error()),
+            Err(_) => Ok(Polled::default()),
+        }
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), PortError> {
+        self.write(commit).await.map_err(|error| error.to_port_error())
+    }
+
+    async fn partitions_of(&self, topic: &str) -> Result<Option<i32>, PortError> {
+        let mut backoff = Backoff::new(RETRY_TIMEOUT);
+        loop {
+            match partition_counts(&self.connection, [topic]).await {
+                Ok(counts) => return Ok(counts.get(topic).copied()),
+                Err(error) if error.is_retriable() && backoff.wait().await => {}
+                Err(error) => return Err(error.to_port_error()),
+            }
+        }
+    }
+
+    async fn close(self) {
+        let Self { member, stop, .. } = self;
+        drop(stop);
+        if let Err(error) = member.await
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}

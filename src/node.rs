@@ -1,0 +1,145 @@
+//! A node: the broker, the stages beside it, and the admin listener, started and stopped in order.
+//!
+//! The broker knows no Wasm and the runtime no Kafka; here is the only place where they meet. A pipeline is a
+//! document of the cluster's metadata, its plugins are files named by their hash; what runs is what the
+//! metadata says, also after a restart.
+
+mod pipelines;
+mod plugin_store;
+mod ports;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use millstream_broker::broker::{RunningBroker, StartError};
+use millstream_broker::clock::SystemClock;
+use millstream_broker::config::BrokerConfig;
+use millstream_runtime::engine::{EngineConfig, PluginEngine};
+use millstream_runtime::runtime::Runtime;
+use millstream_runtime::stage::{RuntimeMetrics, StageStatus};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::pipelines::{ApplyRequest, PipelineError};
+use self::plugin_store::PluginStore;
+pub(crate) use self::plugin_store::{PluginStoreError, StoredPlugin, hash as plugin_hash};
+use self::ports::LocalPorts;
+use crate::admin;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NodeError {
+    #[error("listen on {address}: {}; is another process using it? choose another with {flag}", source)]
+    Bind { address: String, flag: &'static str, source: std::io::Error },
+    #[error(transparent)]
+    Broker(#[from] StartError),
+    #[error(transparent)]
+    Plugins(#[from] PluginStoreError),
+    #[error("use data directory {}: {source}", path.display())]
+    DataDir { path: std::path::PathBuf, source: std::io::Error },
+}
+
+pub(crate) struct Node {
+    pub(crate) state: Arc<NodeState>,
+    admin_address: SocketAddr,
+    stop_admin: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// What the admin listener works on.
+pub(crate) struct NodeState {
+    pub(crate) broker: Arc<RunningBroker>,
+    runtime: Runtime<LocalPorts>,
+    engine: Arc<PluginEngine>,
+    plugins: PluginStore,
+    registry: Mutex<Registry>,
+    runtime_clock: millstream_runtime::clock::SharedClock,
+    /// One change of pipelines at a time.
+    applying: tokio::sync::Mutex<()>,
+}
+
+impl Node {
+    /// Opens the data directory, serves clients and the admin listener, and starts the pipelines that were
+    /// applied.
+    pub(crate) async fn start(config: BrokerConfig) -> Result<Self, NodeError> {
+        let path = config.data_dir.clone();
+        std::fs::create_dir_all(&path).map_err(|source| NodeError::DataDir { path: path.clone(), source })?;
+        let kafka = bind(&config.listeners[0].address.to_string(), "--listen").await?;
+        let admin = bind(&config.admin_listener.to_string(), "--admin").await?;
+        let admin_address = admin.local_addr().map_err(|source| NodeError::Bind {
+            address: config.admin_listener.to_string(),
+            flag: "--admin",
+            source,
+        })?;
+        let mut registry = Registry::with_prefix("millstream");
+        let plugins = PluginStore::open(&path.join("plugins"))?;
+        let node_id = config.id();
+        let broker = RunningBroker::start(config, SystemClock::shared(), &mut registry, kafka).await?;
+        let broker = Arc::new(broker);
+        let tasks = TaskTracker::new();
+        let runtime_clock = millstream_runtime::clock::SystemClock::shared();
+        let engine_config =
+            EngineConfig { cache_dir: Some(path.join("compiled")), ..EngineConfig::default() };
+        let runtime = Runtime::new(
+            LocalPorts::new(Arc::clone(&broker), node_id, tasks.clone()),
+            RuntimeMetrics::register(&mut registry),
+            Arc::clone(&runtime_clock),
+            tokio::runtime::Handle::current(),
+        );
+        let state = Arc::new(NodeState {
+            broker,
+            runtime,
+            engine: Arc::new(PluginEngine::new(engine_config)),
+            plugins,
+            registry: Mutex::new(registry),
+            runtime_clock,
+            applying: tokio::sync::Mutex::default(),
+        });
+        let stop_admin = CancellationToken::new();
+        tasks.spawn(admin::serve(admin, Arc::clone(&state), stop_admin.clone()));
+        let resumed = Arc::clone(&state);
+        tasks.spawn(async move { resumed.resume_pipelines().await });
+        Ok(Self { state, admin_address, stop_admin, tasks })
+    }
+
+    /// Where Kafka clients are served.
+    pub(crate) fn kafka_address(&self) -> SocketAddr {
+        self.state.broker.address()
+    }
+
+    /// Where the admin listener is served.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Stops the stages, then the listeners, then the broker.
+    pub(crate) async fn stop(self) {
+        self.state.runtime.shutdown().await;
+        self.stop_admin.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.state.broker.stop().await;
+    }
+}
+
+impl NodeState {
+    pub(crate) fn stages(&self) -> Vec<StageStatus> {
+        self.runtime.status()
+    }
+
+    /// Every metric, in Prometheus' text format.
+    pub(crate) fn metrics(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        let registry = self.registry.lock().expect("encoding metrics doesn't panic");
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+async fn bind(address: &str, flag: &'static str) -> Result<TcpListener, NodeError> {
+    // An empty host is every interface.
+    let wanted = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
+    let bound = TcpListener::bind(&wanted).await;
+    bound.map_err(|source| NodeError::Bind { address: address.to_owned(), flag, source })
+}
