@@ -17,6 +17,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
@@ -38,6 +39,8 @@ const PIPELINE_MAX: usize = 512;
 /// Responses gathered before the socket is written to.
 const WRITE_GATHER_BYTES: usize = 256 * 1024;
 const WRITE_SLICES_MAX: usize = 64;
+/// A peer that takes no byte of its responses for so long is not coming back.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 
 /// Who is at the other end.
 #[derive(Debug, Clone)]
@@ -174,7 +177,8 @@ impl Gathered {
                 *slice = IoSlice::new(chunk);
                 count += 1;
             }
-            let mut written = writer.write_vectored(&slices[..count]).await?;
+            let writing = writer.write_vectored(&slices[..count]);
+            let mut written = tokio::time::timeout(WRITE_STALL_MAX, writing).await??;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }

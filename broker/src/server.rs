@@ -1,6 +1,8 @@
 //! The Kafka listener: accepts connections up to a limit and stops gracefully.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -26,6 +28,7 @@ pub(crate) async fn run(listener: TcpListener, broker: Arc<Broker>, shutdown: Ca
         idle_max: Duration::from_millis(config.connections_max_idle_ms.unsigned_abs()),
         stall_max: FRAME_STALL,
     };
+    let per_ip = Arc::new(PeerCounts::default());
     let places = Arc::new(Semaphore::new(usize::try_from(config.max_connections).unwrap_or(0)));
     let connections = TaskTracker::new();
     loop {
@@ -47,9 +50,14 @@ pub(crate) async fn run(listener: TcpListener, broker: Arc<Broker>, shutdown: Ca
             tracing::warn!(%address, limit = config.max_connections, "connection refused: max.connections reached");
             continue;
         };
+        let Some(counted) = per_ip.enter(address.ip(), config.max_connections_per_ip) else {
+            broker.metrics.connection_refused();
+            tracing::warn!(%address, limit = config.max_connections_per_ip, "connection refused: max.connections.per.ip reached");
+            continue;
+        };
         let (broker, shutdown) = (Arc::clone(&broker), shutdown.clone());
         connections.spawn(async move {
-            let _place = place;
+            let _held = (place, counted);
             serve(stream, Peer { address }, broker, limits, shutdown).await;
         });
     }
@@ -60,6 +68,45 @@ pub(crate) async fn run(listener: TcpListener, broker: Arc<Broker>, shutdown: Ca
             left = connections.len(),
             "connections still busy at the end of the stop's grace period"
         );
+    }
+}
+
+/// Connections by the address they come from.
+#[derive(Default)]
+struct PeerCounts(Mutex<HashMap<IpAddr, i32>>);
+
+/// One connection's part in its address' count.
+struct Counted {
+    counts: Arc<PeerCounts>,
+    ip: IpAddr,
+}
+
+impl PeerCounts {
+    /// Counts a connection, unless its address has `limit` already.
+    fn enter(self: &Arc<Self>, ip: IpAddr, limit: i32) -> Option<Counted> {
+        let mut counts = self.lock();
+        let count = counts.entry(ip).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { counts: Arc::clone(self), ip })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, i32>> {
+        self.0.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock();
+        if let Some(count) = counts.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.ip);
+            }
+        }
     }
 }
 
@@ -81,4 +128,23 @@ async fn serve(
         tracing::debug!(%address, error = &error as &dyn std::error::Error, "connection closed");
     }
     metrics.connection_closed();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_limit_and_gets_its_places_back() {
+        let counts = Arc::new(PeerCounts::default());
+        let (one, other) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        let first = counts.enter(one, 2);
+        let second = counts.enter(one, 2);
+        assert!(first.is_some() && second.is_some() && counts.enter(one, 2).is_none());
+        assert!(counts.enter(other, 2).is_some());
+        drop(first);
+        assert!(counts.enter(one, 2).is_some());
+        drop(second);
+        assert!(counts.lock().is_empty());
+    }
 }

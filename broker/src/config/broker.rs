@@ -43,8 +43,6 @@ config_table! {
         "The most bytes of records in one fetch response, whatever the client allows.";
     fetch_max_wait_ms: i32, "fetch.max.wait.ms" = "60000", Valid::AtLeast(0), Served, [],
         "The longest that a fetch waits for records, whatever the client allows.";
-    max_incremental_fetch_session_cache_slots: i32, "max.incremental.fetch.session.cache.slots" = "1000", Valid::AtLeast(0), Served, [],
-        "Fetch sessions remembered at a time.";
 
     // Topics.
     auto_create_topics_enable: bool, "auto.create.topics.enable" = "true", Valid::Any, Served, [],

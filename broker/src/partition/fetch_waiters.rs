@@ -46,7 +46,10 @@ impl FetchWaiters {
             self.waiters.retain(|waiter| !waiter.gone.load(Ordering::Acquire));
             self.prune_at = self.waiters.len() * 2;
         }
-        self.waiters.push(Arc::clone(waiter));
+        // A fetch that another partition woke registers everywhere again.
+        if !self.waiters.iter().any(|known| Arc::ptr_eq(known, waiter)) {
+            self.waiters.push(Arc::clone(waiter));
+        }
     }
 
     /// Wakes and forgets all; a fetch that goes on waiting registers again.

@@ -15,6 +15,19 @@ const SHOWN_ONE_IN: u64 = 50;
 /// Rows of the summary's table.
 const TOP_ROWS: usize = 10;
 
+/// Characters of a path that are shown.
+const PATH_CHARS_MAX: usize = 80;
+
+/// A path comes from whoever asked the web server: it must not control the terminal, or fill it.
+fn shortened(path: &str) -> String {
+    let mut shown: String =
+        path.chars().take(PATH_CHARS_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if path.chars().nth(PATH_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 pub(super) struct Report {
     json: bool,
     shown: u64,
@@ -35,7 +48,7 @@ impl Report {
     /// Shows an error, live.
     pub(super) fn show(&mut self, error: ErrorRecord, output: &mut Output) -> Result<(), Failure> {
         self.shown += 1;
-        let path = error.path.unwrap_or_else(|| "-".to_owned());
+        let path = shortened(error.path.as_deref().unwrap_or("-"));
         *self.by_status.entry(error.status).or_default() += 1;
         *self.by_path.entry((error.status, path.clone())).or_default() += 1;
         if !self.json && (self.shown <= SHOWN_ALL || self.shown.is_multiple_of(SHOWN_ONE_IN)) {
@@ -82,5 +95,17 @@ impl Report {
         output.line(format_args!(
             "took      {seconds:.2} s, {rate:.0} lines/s through two plugins, every record on disk"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_neither_fills_the_terminal_nor_controls_it() {
+        assert_eq!(shortened("/a?b=c"), "/a?b=c");
+        assert_eq!(shortened("/\u{1b}[2J\n"), "/\u{fffd}[2J\u{fffd}");
+        assert_eq!(shortened(&"é".repeat(200)), format!("{}…", "é".repeat(80)));
     }
 }
