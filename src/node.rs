@@ -30,13 +30,13 @@ use crate::admin;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NodeError {
-    #[error("listen on {address}: {}; is another process using it? choose another with {flag}", source)]
+    #[error("can't listen on {address}: is another process using it? choose another address with {flag}")]
     Bind { address: String, flag: &'static str, source: std::io::Error },
     #[error(transparent)]
     Broker(#[from] StartError),
     #[error(transparent)]
     Plugins(#[from] PluginStoreError),
-    #[error("use data directory {}: {source}", path.display())]
+    #[error("can't use data directory {}", path.display())]
     DataDir { path: std::path::PathBuf, source: std::io::Error },
 }
 

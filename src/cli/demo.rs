@@ -46,7 +46,8 @@ pub(super) fn run(args: &DemoArgs, output: &mut Output) -> Result<(), Failure> {
         Some(dir) => (dir.clone(), None),
         None => {
             let made = tempfile::Builder::new().prefix("millstream-demo-").tempdir();
-            let made = made.map_err(|error| Failure::Node(format!("make a data directory: {error}")))?;
+            let made =
+                made.map_err(|error| Failure::Node(format!("can't make a data directory: {error}")))?;
             (made.path().to_owned(), Some(made))
         }
     };

@@ -34,7 +34,7 @@ pub(crate) enum Failure {
     Output(io::Error),
 
     /// A node, or its storage, in the words of its own error.
-    #[error("can't {0}")]
+    #[error("{0}")]
     Node(String),
 
     #[error("{address} refused: {reason}")]

@@ -43,7 +43,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .thread_name("millstream")
         .enable_all()
         .build()
-        .map_err(|error| Failure::Node(format!("start threads: {error}")))
+        .map_err(|error| Failure::Node(format!("can't start threads: {error}")))
 }
 
 /// An error and its causes, in one line.
@@ -68,7 +68,7 @@ async fn wait(node: &Node) -> Result<(), Failure> {
     tokio::select! {
         _ = interrupted.recv() => Ok(()),
         _ = terminated.recv() => Ok(()),
-        why = node.state.broker.failed() => Err(Failure::Node(format!("go on: {why}"))),
+        why = node.state.broker.failed() => Err(Failure::Node(format!("the node can't go on: {why}"))),
     }
 }
 

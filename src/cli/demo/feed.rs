@@ -159,7 +159,7 @@ impl Follower {
             }
         };
         let thread = std::thread::Builder::new().name("demo-results".to_owned()).spawn(follow);
-        let thread = thread.map_err(|error| Failure::Node(format!("start a thread: {error}")))?;
+        let thread = thread.map_err(|error| Failure::Node(format!("can't start a thread: {error}")))?;
         Ok(Self { errors, stop, thread: Some(thread) })
     }
 
