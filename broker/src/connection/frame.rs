@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::budget::{Lease, RequestBudget};
@@ -11,7 +11,13 @@ use super::budget::{Lease, RequestBudget};
 /// What one read asks of the socket. Small frames share such a buffer.
 const READ_BYTES: usize = 64 * 1024;
 /// A frame's buffer starts no larger than this, whatever the frame declares; it then doubles as bytes arrive.
+/// Until they do, it is address space and no memory.
 const FRAME_START_BYTES: usize = 1024 * 1024;
+/// What a frame may hold of the budget before more of it has arrived: little enough that half a frame on each
+/// of `max.connections` leaves room for the others.
+const LEASE_START_BYTES: usize = 4 * 1024;
+/// What it may hold, over what has arrived.
+const LEASE_GROWTH: usize = 4;
 /// Room for the frames behind this one, so that a burst of small ones costs few reads.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
 const LENGTH_BYTES: usize = 4;
@@ -80,7 +86,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         let total = LENGTH_BYTES + length;
         let mut lease = self.budget.lease();
-        lease.grow_to(total.min(READ_BYTES)).await;
+        lease.grow_to(total.min(self.buffer.len().max(LEASE_START_BYTES))).await;
         while self.buffer.len() < total {
             self.fill_body(total, &mut lease).await?;
         }
@@ -109,9 +115,13 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         } else if self.buffer.capacity() < total.min(FRAME_START_BYTES) {
             self.buffer.reserve(total.min(FRAME_START_BYTES) - self.buffer.len());
         }
-        lease.grow_to(total.min(self.buffer.capacity())).await;
+        let leased = total.min((self.buffer.len() * LEASE_GROWTH).max(LEASE_START_BYTES));
+        lease.grow_to(leased).await;
+        // The last read may go on into the frames behind.
+        let room = if leased == total { usize::MAX } else { leased - self.buffer.len() };
+        let mut leased_buffer = (&mut self.buffer).limit(room);
         let wait = self.limits.stall_max;
-        match tokio::time::timeout(wait, self.reader.read_buf(&mut self.buffer)).await {
+        match tokio::time::timeout(wait, self.reader.read_buf(&mut leased_buffer)).await {
             Ok(read) => match read? {
                 0 => Err(FrameError::Truncated),
                 _ => Ok(()),
@@ -188,6 +198,35 @@ mod tests {
             assert_eq!(frames.len(), usize::from(cut >= 7));
             assert_eq!(error.is_none(), cut == 0 || cut == 7, "cut at {cut}");
         }
+    }
+
+    /// Half a frame used to hold as much of the budget as its buffer was large, 1 MiB: a few dozen connections
+    /// kept everybody else waiting until they were given up on.
+    #[tokio::test(start_paused = true)]
+    async fn half_frames_leave_the_budget_to_others() {
+        const BUDGET_BYTES: usize = 1024 * 1024;
+        let budget = RequestBudget::new(BUDGET_BYTES);
+        let halves: Vec<_> = (0..BUDGET_BYTES / LEASE_START_BYTES - 1)
+            .map(|_| {
+                let budget = budget.clone();
+                async move {
+                    let (mut near, far) = tokio::io::duplex(1000);
+                    near.write_all(b"\0\x7f\xff\xff half").await.unwrap();
+                    FrameReader::new(far, LIMITS, budget).next().await.err().map(|e| e.to_string())
+                }
+            })
+            .collect();
+        let whole = async {
+            let (mut near, far) = tokio::io::duplex(100_000);
+            // Long after the others, and long before they end.
+            tokio::time::sleep(LIMITS.stall_max / 2).await;
+            near.write_all(&framed(&[&[1; 50_000]])).await.unwrap();
+            let mut reader = FrameReader::new(far, LIMITS, budget.clone());
+            tokio::time::timeout(LIMITS.stall_max / 10, reader.next()).await.map(|frame| frame.is_ok())
+        };
+        let (stalled, whole) = tokio::join!(futures_util::future::join_all(halves), whole);
+        assert_eq!(whole, Ok(true));
+        assert!(stalled.iter().flatten().all(|error| error.contains("stalled")), "{stalled:?}");
     }
 
     #[tokio::test(start_paused = true)]
