@@ -17,8 +17,9 @@ use millstream_wire::{ApiKey, ErrorCode, encode_request};
 use node::{Node, Settings};
 use wire_client::{TIMESTAMP, WireClient, batch_of};
 
-/// More than a node needs to survive all of this in a debug build, and far less than what it is asked for.
-const RSS_BYTES_MAX: u64 = 400 * 1024 * 1024;
+/// Half of what one bomb would take. A search that opens bombs needs the most, about 370 MiB: caches, a frame
+/// of 50 MB, and the 128 MiB up to which a batch is expanded.
+const RSS_BYTES_MAX: u64 = 512 * 1024 * 1024;
 const GIB: usize = 1024 * 1024 * 1024;
 const TOPIC: &str = "bystander";
 
