@@ -201,12 +201,13 @@ fn plugins_that_are_none_are_refused() {
         "file: typed.wasm",
         "file: other.wasm",
         "p.yaml:8:11: error: \"other.wasm\" of plugin \"typed\": the component exports neither millstream:plugin/transform-batch@0.1.0 \
-         nor millstream:plugin/transform@0.1.0; it exports nothing",
+         nor millstream:plugin/transform@0.1.0; it exports nothing; build the plugin with the SDK, for wasm32-wasip2",
     );
     check(
         "identity: identity.wasm",
         "identity: text.wasm",
-        "p.yaml:6:13: error: \"text.wasm\" of plugin \"identity\": this is WebAssembly in text form, not a WebAssembly component",
+        "p.yaml:6:13: error: \"text.wasm\" of plugin \"identity\": this is WebAssembly in text form, not a WebAssembly component; \
+         name the .wasm file that building the plugin for wasm32-wasip2 makes",
     );
     check(
         "identity: identity.wasm",

@@ -10,7 +10,7 @@ use super::Pipeline;
 use super::problem::{Place, Problem, Problems, did_you_mean};
 use super::spec::{OnErrorSpec, PipelineSpec, PluginSpec, StageDefinition};
 use crate::clock::SharedClock;
-use crate::engine::PluginEngine;
+use crate::engine::{LoadError, PluginEngine};
 use crate::limits::COMPONENT_BYTES_MAX;
 use crate::plugin::{Instance, InstanceConfig, Plugin, TracingLog};
 use crate::stage::{OnError, StagePlugin, StageSpec};
@@ -201,9 +201,23 @@ fn load(
     match engine.load(&bytes) {
         Ok(plugin) => Some(Arc::new(plugin)),
         Err(error) => {
-            problems.error(*file_place, format!("{file:?} of plugin {name:?}: {error}"), None);
+            let message = format!("{file:?} of plugin {name:?}: {error}");
+            problems.error(*file_place, message, load_remedy(&error).map(str::to_owned));
             None
         }
+    }
+}
+
+fn load_remedy(error: &LoadError) -> Option<&'static str> {
+    match error {
+        LoadError::Artifact(_) => {
+            Some("name the .wasm file that building the plugin for wasm32-wasip2 makes")
+        }
+        LoadError::Compile(_) | LoadError::Contract(_) => {
+            Some("build the plugin with the SDK, for wasm32-wasip2")
+        }
+        // Nothing is wrong with the file.
+        LoadError::Engine(_) => None,
     }
 }
 
