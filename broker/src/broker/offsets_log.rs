@@ -2,7 +2,6 @@
 //! any other.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -30,20 +29,10 @@ pub(super) fn coordinator(
     clock: &SharedClock,
     topics: &Arc<LocalTopics>,
 ) -> GroupCoordinator {
-    let millis = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-    let group_config = GroupConfig {
-        min_session_timeout_ms: config.group_min_session_timeout_ms,
-        max_session_timeout_ms: config.group_max_session_timeout_ms,
-        initial_rebalance_delay: millis(i64::from(config.group_initial_rebalance_delay_ms)),
-        max_size: usize::try_from(config.group_max_size).unwrap_or(usize::MAX),
-        offset_metadata_max_bytes: usize::try_from(config.offset_metadata_max_bytes).unwrap_or(0),
-        offsets_retention: millis(i64::from(config.offsets_retention_minutes) * 60_000),
-        offsets_retention_check_interval: millis(config.offsets_retention_check_interval_ms),
-    };
     let existing = topics.by_name(OFFSETS_TOPIC).map(|topic| topic.image().partition_count());
     let partition_count = existing.unwrap_or(config.offsets_topic_num_partitions);
     let log = Arc::new(LocalOffsetsLog { topics: Arc::clone(topics), clock: Arc::clone(clock) });
-    GroupCoordinator::new(group_config, partition_count, log, Arc::clone(clock))
+    GroupCoordinator::new(GroupConfig::new(config), partition_count, log, Arc::clone(clock))
 }
 
 struct LocalOffsetsLog {
