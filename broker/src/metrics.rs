@@ -167,6 +167,8 @@ pub(crate) struct LogDirMetrics {
     seal_duration: Histogram,
     disk_reads: Counter,
     reclaimed: Counter,
+    scrubbed: Counter,
+    damaged: Counter,
     failed: Gauge,
 }
 
@@ -182,6 +184,8 @@ impl LogDirMetrics {
             seal_duration: histogram(),
             disk_reads: Counter::default(),
             reclaimed: Counter::default(),
+            scrubbed: Counter::default(),
+            damaged: Counter::default(),
             failed: Gauge::default(),
         };
         let log = registry.sub_registry_with_prefix("log");
@@ -212,6 +216,17 @@ impl LogDirMetrics {
             Unit::Bytes,
             metrics.reclaimed.clone(),
         );
+        log.register_with_unit(
+            "scrubbed",
+            "Bytes of record batches that were read to check them",
+            Unit::Bytes,
+            metrics.scrubbed.clone(),
+        );
+        log.register(
+            "damaged_batches",
+            "Record batches that a scrub found damaged; one that stays damaged counts in each pass",
+            metrics.damaged.clone(),
+        );
         log.register("dirs_failed", "Log dirs that are offline after an I/O error", metrics.failed.clone());
         metrics
     }
@@ -235,6 +250,11 @@ impl LogMetrics for LogDirMetrics {
 
     fn reclaimed(&self, bytes: u64) {
         self.reclaimed.inc_by(bytes);
+    }
+
+    fn scrubbed(&self, bytes: u64, damaged: u64) {
+        self.scrubbed.inc_by(bytes);
+        self.damaged.inc_by(damaged);
     }
 
     fn fenced(&self) {

@@ -3,8 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Broker;
+use super::{Broker, blocking};
 use crate::log::retention::RetentionPolicy;
+use crate::log::scrub::Scrub;
+
+/// Between two steps of a scrub, each of which reads what it may read in that time.
+const SCRUB_STEP: Duration = Duration::from_secs(1);
+
+impl Broker {
+    /// Sleeps; false if the broker stops meanwhile.
+    async fn sleep(&self, duration: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => false,
+            () = tokio::time::sleep(duration) => true,
+        }
+    }
+}
 
 /// Brings the partitions here in line with each new image, whoever changed it.
 pub(super) async fn follow_metadata(broker: Arc<Broker>) {
@@ -27,15 +42,11 @@ pub(super) async fn follow_metadata(broker: Arc<Broker>) {
 pub(super) async fn enforce_retention(broker: Arc<Broker>) {
     let interval = Duration::from_millis(broker.config.log_retention_check_interval_ms.unsigned_abs());
     loop {
-        tokio::select! {
-            biased;
-            () = broker.stopping.cancelled() => return,
-            () = tokio::time::sleep(interval) => {}
+        if !broker.sleep(interval).await {
+            return;
         }
         let checked = Arc::clone(&broker);
-        if let Err(error) = tokio::task::spawn_blocking(move || retain(&checked)).await {
-            std::panic::resume_unwind(error.into_panic());
-        }
+        blocking(move || retain(&checked)).await;
     }
 }
 
@@ -58,10 +69,47 @@ fn retain(broker: &Broker) {
             }
         }
     }
-    broker.topics.with_log_dirs(|dir| {
-        if let Err(error) = dir.reclaim() {
-            let error = &*error as &dyn std::error::Error;
-            tracing::error!(dir = %dir.path().display(), error, "can't reclaim space");
+    for dir in broker.topics.log_dirs() {
+        // A call rewrites one segment at most, so that a stop needs not wait for all of them.
+        loop {
+            match dir.reclaim() {
+                Ok(reclaimed) if reclaimed.rewritten_segments > 0 && !broker.stopping.is_cancelled() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    let error = &*error as &dyn std::error::Error;
+                    tracing::error!(dir = %dir.path().display(), error, "can't reclaim space");
+                    break;
+                }
+            }
         }
-    });
+    }
+}
+
+/// Reads what is on disk to check it, slowly, every `log.scrub.interval.ms`.
+pub(super) async fn scrub(broker: Arc<Broker>) {
+    let Ok(interval) = u64::try_from(broker.config.log_scrub_interval_ms) else { return };
+    let step_bytes = broker.config.log_scrub_bytes_per_second.unsigned_abs();
+    loop {
+        for dir in 0..broker.topics.log_dirs().len() {
+            let mut pass = Scrub::default();
+            loop {
+                if !broker.sleep(SCRUB_STEP).await {
+                    return;
+                }
+                let scrubbing = Arc::clone(&broker);
+                let (after, scrubbed) = blocking(move || {
+                    let scrubbed = scrubbing.topics.log_dirs()[dir].scrub(&mut pass, step_bytes);
+                    (pass, scrubbed)
+                })
+                .await;
+                pass = after;
+                if scrubbed.is_done {
+                    break;
+                }
+            }
+        }
+        if !broker.sleep(Duration::from_millis(interval)).await {
+            return;
+        }
+    }
 }

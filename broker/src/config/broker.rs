@@ -79,6 +79,10 @@ config_table! {
         "Default of the topics' retention.ms; outranks log.retention.minutes.";
     log_retention_check_interval_ms: i64, "log.retention.check.interval.ms" = "300000", Valid::AtLeast(1), Served, [],
         "How often retention is enforced.";
+    log_scrub_interval_ms: i64, "log.scrub.interval.ms" = "604800000", Valid::AtLeast(-1), Served, [],
+        "How often the record batches on disk are read to check them; -1 is never.";
+    log_scrub_bytes_per_second: i64, "log.scrub.bytes.per.second" = "8388608", Valid::AtLeast(1), Served, [],
+        "How fast a scrub reads, all log dirs together.";
 
     // Groups.
     offsets_topic_num_partitions: i32, "offsets.topic.num.partitions" = "50", Valid::AtLeast(1), Served, [],

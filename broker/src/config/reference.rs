@@ -71,14 +71,17 @@ fn valid(valid: Valid) -> String {
     }
 }
 
-#[test]
-fn the_reference_matches_the_table() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CONFIG.md");
-    let expected = reference();
+/// Holds a page of `docs` against what it is written from; writes it where `UPDATE_DOCS` is set.
+pub(crate) fn check_page(name: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &expected).unwrap();
+        std::fs::write(&path, expected).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "docs/CONFIG.md has drifted from the table: run this test with UPDATE_DOCS=1");
+    assert!(found == expected, "docs/{name} has drifted from the code: run this test with UPDATE_DOCS=1");
+}
+
+#[test]
+fn the_reference_matches_the_table() {
+    check_page("CONFIG.md", &reference());
 }

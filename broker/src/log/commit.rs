@@ -114,7 +114,7 @@ fn log_number(command: &Command) -> Option<LogNumber> {
         | Command::Delete { log }
         | Command::Append { log, .. }
         | Command::Change { log, .. } => Some(log.number()),
-        Command::RemoveSegment(_) | Command::Barrier(_) => None,
+        Command::RemoveSegment(_) | Command::Roll | Command::Barrier(_) => None,
     }
 }
 
@@ -148,7 +148,7 @@ impl Builder {
                     self.stream.put_batch(batch, &meta);
                 }
             }
-            Command::Barrier(_) => panic!("the writer takes barriers out before it builds"),
+            Command::Roll | Command::Barrier(_) => panic!("the writer keeps what isn't written"),
         }
     }
 

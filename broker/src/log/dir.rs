@@ -36,7 +36,12 @@ pub struct LogDirContext {
 /// whether that went well.
 pub struct LogDir {
     shared: Arc<DirShared>,
-    writer: Option<JoinHandle<()>>,
+    /// Until it is closed.
+    open: Mutex<Option<Open>>,
+}
+
+struct Open {
+    writer: JoinHandle<()>,
     _lock: Box<dyn DirLock>,
 }
 
@@ -106,7 +111,7 @@ impl LogDir {
             path: path.to_owned(),
             source: StorageError::io("start a thread for", path)(error),
         })?;
-        Ok(Self { shared, writer: Some(writer), _lock: lock })
+        Ok(Self { shared, open: Mutex::new(Some(Open { writer, _lock: lock })) })
     }
 
     pub fn path(&self) -> &Path {
@@ -162,29 +167,27 @@ impl LogDir {
     }
 
     /// Writes what is queued, and closes the segment so that the next open needs no repair. Blocks.
-    pub fn close(mut self) -> Result<(), Arc<StorageError>> {
-        self.stop();
+    pub fn close(&self) -> Result<(), Arc<StorageError>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = open.take() {
+            self.shared.queue.close(StorageError::Closed { path: self.shared.path.clone() });
+            // A writer that panicked has fenced the log dir on its way out.
+            let _ = open.writer.join();
+            // Logs and log dir hold each other.
+            self.shared.logs_mut().clear();
+        }
         self.failure().map_or(Ok(()), Err)
     }
 
     pub(crate) fn shared(&self) -> &Arc<DirShared> {
         &self.shared
     }
-
-    fn stop(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            self.shared.queue.close(StorageError::Closed { path: self.shared.path.clone() });
-            // A writer that panicked has fenced the log dir on its way out.
-            let _ = writer.join();
-            // Logs and log dir hold each other.
-            self.shared.logs_mut().clear();
-        }
-    }
 }
 
 impl Drop for LogDir {
     fn drop(&mut self) {
-        self.stop();
+        // Whoever wants to know closes it.
+        let _ = self.close();
     }
 }
 
@@ -221,13 +224,18 @@ impl DirShared {
         SegmentId(self.next_segment_id.fetch_add(1, Ordering::AcqRel))
     }
 
+    /// Queues a command of the log dir itself.
+    pub(crate) fn ask(&self, command: Command) -> Result<(), Arc<StorageError>> {
+        match self.queue.push(command) {
+            Ok(()) => Ok(()),
+            Err(AppendError::Fenced(error)) => Err(error),
+            Err(error) => panic!("it has no bytes and no log: {error}"),
+        }
+    }
+
     pub(crate) fn flush(&self) -> Result<(), Arc<StorageError>> {
         let (sender, receiver) = sync_channel(1);
-        match self.queue.push(Command::Barrier(sender)) {
-            Ok(()) => {}
-            Err(AppendError::Fenced(error)) => return Err(error),
-            Err(error) => panic!("a barrier has no bytes and no log: {error}"),
-        }
+        self.ask(Command::Barrier(sender))?;
         // A writer that panics drops the barriers that it has taken.
         let stopped = || self.fence(StorageError::inconsistent(&self.path, "the writer stopped"));
         receiver.recv().unwrap_or_else(|_| Err(stopped()))

@@ -22,6 +22,8 @@ pub trait LogMetrics: Send + Sync {
     fn read_from_disk(&self, _bytes: usize) {}
     /// Segments were removed or rewritten, and gave back that many bytes.
     fn reclaimed(&self, _bytes: u64) {}
+    /// A scrub read so many bytes, and found so many batches damaged.
+    fn scrubbed(&self, _bytes: u64, _damaged: u64) {}
     /// The log dir failed.
     fn fenced(&self) {}
 }

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     },
     /// The segment's file goes once this is synced.
     RemoveSegment(u32),
+    /// The newest segment is sealed, and a new one begun.
+    Roll,
     /// Answered when everything before it is on disk.
     Barrier(SyncSender<Result<(), Arc<StorageError>>>),
 }

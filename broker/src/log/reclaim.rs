@@ -1,5 +1,6 @@
 //! Giving bytes back to the disk: segments without a live batch are removed, and one that is mostly
-//! dead is rewritten.
+//! dead is rewritten. The newest segment is sealed for it when it is mostly dead before it is full: a quiet log
+//! dir would keep its expired bytes for ever.
 //!
 //! Never key by key: deletes are what redb is worst at, and a file shrinks only as a whole.
 
@@ -12,7 +13,7 @@ use super::batch::IndexEntry;
 use super::dir::{DirShared, LogDir};
 use super::disk::Access;
 use super::error::StorageError;
-use super::partition::{AppendError, Log};
+use super::partition::Log;
 use super::queue::Command;
 use super::rewrite::Rewrite;
 use super::roll::UNFINISHED_SUFFIX;
@@ -21,6 +22,9 @@ use super::segment::{Segment, open_writable};
 
 /// A segment is rewritten when less than this part of its batches is live.
 const LIVE_PERCENT_MIN: u64 = 50;
+
+/// Dead bytes of the newest segment that aren't worth a new file.
+const ROLL_BYTES_MIN: u64 = 4 << 20;
 
 /// What a reclaim did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,18 +50,14 @@ impl LogDir {
         // Whatever else makes a batch dead shows here only after it was synced.
         shared.flush()?;
         let live = live_bytes(&logs);
+        roll_mostly_dead(shared, &live)?;
 
         // A segment may count without a live byte: see `Span::is_empty`.
         let (kept, dead): (Vec<_>, Vec<_>) =
             sealed.into_iter().partition(|segment| live.contains_key(&segment.number));
         remove(shared, &dead, &mut reclaimed)?;
-        // The newest sealed segment is left alone: it has had the least time to lose anything, and
-        // what it loses next would have it rewritten again.
-        let older = kept.split_last().map_or(&[][..], |(_, older)| older);
-        let mut older = older.iter();
-        let mostly_dead =
-            older.find(|segment| live[&segment.number] * 100 < segment.sealed_bytes() * LIVE_PERCENT_MIN);
-        if let Some(segment) = mostly_dead {
+        // Each rewrite at least halves the segment, so that all of them copy no more than it held at first.
+        if let Some(segment) = kept.iter().find(|segment| is_mostly_dead(segment, &live)) {
             let freed = rewrite(shared, &logs, segment, |_, _| true);
             reclaimed.rewritten_segments += 1;
             reclaimed.bytes += freed.map_err(|error| shared.fence(error))?;
@@ -65,6 +65,23 @@ impl LogDir {
         shared.metrics.reclaimed(reclaimed.bytes);
         Ok(reclaimed)
     }
+}
+
+/// Has the newest segment sealed if it isn't worth waiting for it to be full; a later reclaim finds it so.
+fn roll_mostly_dead(shared: &DirShared, live: &BTreeMap<u32, u64>) -> Result<(), Arc<StorageError>> {
+    let newest = shared.segments().values().next_back().cloned();
+    let due = newest.is_some_and(|newest| {
+        !newest.is_sealed() && newest.bytes() >= ROLL_BYTES_MIN && is_mostly_dead(&newest, live)
+    });
+    match due {
+        true => shared.ask(Command::Roll),
+        false => Ok(()),
+    }
+}
+
+fn is_mostly_dead(segment: &Segment, live: &BTreeMap<u32, u64>) -> bool {
+    let live = live.get(&segment.number).copied().unwrap_or(0);
+    live * 100 < segment.bytes() * LIVE_PERCENT_MIN
 }
 
 /// Live bytes by segment; those that no log refers to aren't among them.
@@ -93,11 +110,7 @@ fn remove(
     for segment in dead {
         // First of all: a segment that is opened meanwhile must not count on this one.
         shared.segments_mut().remove(&segment.number);
-        match shared.queue.push(Command::RemoveSegment(segment.number)) {
-            Ok(()) => {}
-            Err(AppendError::Fenced(error)) => return Err(error),
-            Err(error) => panic!("a removal has no bytes and no log: {error}"),
-        }
+        shared.ask(Command::RemoveSegment(segment.number))?;
     }
     shared.flush()?;
     for segment in dead {
@@ -105,7 +118,7 @@ fn remove(
             .retire(|| shared.disk.remove(&segment.path).map_err(StorageError::io("remove", &segment.path)));
         removed.map_err(|error| shared.fence(error))?;
         reclaimed.removed_segments += 1;
-        reclaimed.bytes += segment.sealed_bytes();
+        reclaimed.bytes += segment.bytes();
     }
     Ok(())
 }
@@ -132,7 +145,7 @@ pub(crate) fn rewrite(
     segment.close_writable()?;
 
     let new = Arc::new(Segment::sealed(old.number, segment.id, old.path.clone()));
-    new.set_sealed_bytes(bytes);
+    new.set_bytes(bytes);
     old.retire(|| {
         shared.disk.rename(&unfinished, &old.path).map_err(StorageError::io("rename", &unfinished))?;
         shared.disk.sync_dir(&shared.path).map_err(StorageError::io("sync", &shared.path))?;
@@ -140,7 +153,7 @@ pub(crate) fn rewrite(
         for log in logs {
             log.inner_mut().replace_segment(old, &new, ranges.get(&log.number()));
         }
-        Ok(old.sealed_bytes().saturating_sub(bytes))
+        Ok(old.bytes().saturating_sub(bytes))
     })
 }
 

@@ -215,6 +215,7 @@ impl NewestSegment {
         let logs = logs
             .into_iter()
             .map(|(number, (tp, inner))| (number, Arc::new(Log::new(tp, number, shared.clone(), inner))));
+        self.segment.set_bytes(self.position);
         let active = Active {
             segment: self.segment,
             position: self.position,

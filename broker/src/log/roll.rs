@@ -80,7 +80,6 @@ pub(crate) fn write_seal(
     });
     segment.write(|database| write_index(database, segment, indexes, seal))?;
     segment.close_writable()?;
-    segment.set_sealed_bytes(seal.end_position);
     for log in logs {
         log.inner_mut().forget_index(segment);
     }

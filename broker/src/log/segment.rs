@@ -31,8 +31,8 @@ pub(crate) struct Segment {
     pub(crate) number: u32,
     pub(crate) id: SegmentId,
     pub(crate) path: PathBuf,
-    /// Bytes of batches, dead or alive; 0 until the segment is sealed.
-    sealed_bytes: AtomicU64,
+    /// Bytes of batches, dead or alive.
+    bytes: AtomicU64,
     file: RwLock<SegmentFile>,
 }
 
@@ -63,13 +63,13 @@ impl Segment {
             number,
             id,
             path,
-            sealed_bytes: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             file: RwLock::new(SegmentFile::Writable(database)),
         }
     }
 
     pub(crate) fn sealed(number: u32, id: SegmentId, path: PathBuf) -> Self {
-        Self { number, id, path, sealed_bytes: AtomicU64::new(0), file: RwLock::new(SegmentFile::Shut) }
+        Self { number, id, path, bytes: AtomicU64::new(0), file: RwLock::new(SegmentFile::Shut) }
     }
 
     /// Lets `write` work on the database of the segment, which must be the writable one.
@@ -155,13 +155,13 @@ impl Segment {
         Ok(replaced)
     }
 
-    /// Bytes of batches that a sealed segment holds, dead or alive.
-    pub(crate) fn sealed_bytes(&self) -> u64 {
-        self.sealed_bytes.load(Ordering::Acquire)
+    /// Bytes of batches that the segment holds, dead or alive.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_sealed_bytes(&self, bytes: u64) {
-        self.sealed_bytes.store(bytes, Ordering::Release);
+    pub(crate) fn set_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Release);
     }
 
     pub(crate) fn is_sealed(&self) -> bool {

@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod inspect;
 mod reclaim;
+mod scrub;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -41,8 +41,8 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let bytes_max = self.shared.config.commit_bytes_max;
         while let Some(commands) = self.shared.queue.take(bytes_max, COMMIT_ENTRIES_MAX) {
-            let (barriers, commands) = take_barriers(commands);
-            match self.commit(commands).and_then(|()| self.roll_if_full()) {
+            let Work { commands, barriers, roll } = Work::sort(commands);
+            match self.commit(commands).and_then(|()| self.roll_if_due(roll)) {
                 Ok(()) => answer(barriers, &Ok(())),
                 Err(error) => {
                     let error = self.shared.fence(error);
@@ -72,6 +72,7 @@ impl Writer {
 
         self.active.next_commit += 1;
         self.active.position += commit.bytes;
+        segment.set_bytes(self.active.position);
         self.active.entries += commit.batches;
         let stats = CommitStats {
             batches: commit.batches,
@@ -106,10 +107,11 @@ impl Writer {
         }
     }
 
-    fn roll_if_full(&mut self) -> Result<(), StorageError> {
+    fn roll_if_due(&mut self, asked: bool) -> Result<(), StorageError> {
         let config = &self.shared.config;
         let (bytes, entries) = (self.active.position, self.active.entries);
-        if bytes < config.segment_bytes && entries < config.segment_entries_max {
+        let is_full = bytes >= config.segment_bytes || entries >= config.segment_entries_max;
+        if !is_full && !(asked && bytes > 0) {
             return Ok(());
         }
         // One seal at a time bounds the indexes in memory. A disk too slow for it is rather given
@@ -153,16 +155,27 @@ impl Writer {
 
 type Answer = SyncSender<Result<(), Arc<StorageError>>>;
 
-fn take_barriers(commands: Vec<Command>) -> (Vec<Answer>, Vec<Command>) {
-    let mut barriers = Vec::new();
-    let mut rest = Vec::with_capacity(commands.len());
-    for command in commands {
-        match command {
-            Command::Barrier(answer) => barriers.push(answer),
-            command => rest.push(command),
+/// What was taken from the queue.
+struct Work {
+    /// What goes to disk.
+    commands: Vec<Command>,
+    barriers: Vec<Answer>,
+    /// Whether a new segment was asked for.
+    roll: bool,
+}
+
+impl Work {
+    fn sort(taken: Vec<Command>) -> Self {
+        let mut work = Self { commands: Vec::with_capacity(taken.len()), barriers: Vec::new(), roll: false };
+        for command in taken {
+            match command {
+                Command::Barrier(answer) => work.barriers.push(answer),
+                Command::Roll => work.roll = true,
+                command => work.commands.push(command),
+            }
         }
+        work
     }
-    (barriers, rest)
 }
 
 fn answer(barriers: Vec<Answer>, result: &Result<(), Arc<StorageError>>) {

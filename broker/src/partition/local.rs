@@ -59,17 +59,13 @@ struct Tables {
     by_id: HashMap<TopicId, Arc<LocalTopic>>,
 }
 
-/// Owns the log dirs. `applied` orders changes; readers only look at `tables`.
+/// Owns the log dirs. `applied`, the image that is in effect, orders changes; readers only look at `tables`.
 pub struct LocalTopics {
     clock: SharedClock,
     config: Arc<BrokerConfig>,
-    applied: Mutex<Applied>,
-    tables: RwLock<Tables>,
-}
-
-struct Applied {
-    image: Arc<MetadataImage>,
     dirs: Vec<LogDir>,
+    applied: Mutex<Arc<MetadataImage>>,
+    tables: RwLock<Tables>,
 }
 
 impl LocalTopics {
@@ -77,8 +73,7 @@ impl LocalTopics {
     /// first [`reconcile`](Self::reconcile).
     pub fn new(dirs: Vec<LogDir>, config: Arc<BrokerConfig>, clock: SharedClock) -> Self {
         assert!(!dirs.is_empty(), "a broker has a log dir");
-        let applied = Applied { image: Arc::new(MetadataImage::default()), dirs };
-        Self { clock, config, applied: Mutex::new(applied), tables: RwLock::default() }
+        Self { clock, config, dirs, applied: Mutex::default(), tables: RwLock::default() }
     }
 
     pub fn by_name(&self, name: &str) -> Option<Arc<LocalTopic>> {
@@ -101,21 +96,21 @@ impl LocalTopics {
     /// Brings what is here in line with `image`; returns when its topics can be produced to.
     pub fn reconcile(&self, image: Arc<MetadataImage>) {
         let mut applied = self.applied();
-        let delta = image.topics_delta(&applied.image);
+        let delta = image.topics_delta(&applied);
         if !delta.is_empty() {
-            self.apply(&applied.dirs, &delta);
+            self.apply(&delta);
         }
-        applied.image = image;
+        *applied = image;
     }
 
     /// Deletes the logs of partitions that `image` doesn't place here: their topics were deleted while this
     /// broker was down.
     pub fn delete_strays(&self) {
         let applied = self.applied();
-        for dir in &applied.dirs {
+        for dir in &self.dirs {
             for log in dir.logs() {
                 let id = log.topic_id_partition();
-                let known = applied.image.topic_by_id(id.topic_id).and_then(|t| t.partition(id.partition));
+                let known = applied.topic_by_id(id.topic_id).and_then(|t| t.partition(id.partition));
                 if known.is_none_or(|partition| !partition.replicas.contains(&self.me())) {
                     tracing::info!(partition = %id, dir = %dir.path().display(), "deleting the log of a deleted partition");
                     log_failure(dir.delete_log(&id).err(), id, "delete");
@@ -124,26 +119,23 @@ impl LocalTopics {
         }
     }
 
-    /// Runs `each` on every log dir; they don't change meanwhile. Blocks.
-    pub fn with_log_dirs<T>(&self, each: impl FnMut(&LogDir) -> T) -> Vec<T> {
-        self.applied().dirs.iter().map(each).collect()
+    pub fn log_dirs(&self) -> &[LogDir] {
+        &self.dirs
     }
 
     /// Writes what is queued and closes the log dirs. Blocks.
     pub fn close(&self) -> Vec<(PathBuf, Arc<StorageError>)> {
-        let dirs = std::mem::take(&mut self.applied().dirs);
-        let close = |dir: LogDir| (dir.path().to_owned(), dir.close());
-        let closed = dirs.into_iter().map(close);
-        closed.filter_map(|(path, result)| result.err().map(|error| (path, error))).collect()
+        let failed = |dir: &LogDir| Some((dir.path().to_owned(), dir.close().err()?));
+        self.dirs.iter().filter_map(failed).collect()
     }
 
-    fn apply(&self, dirs: &[LogDir], delta: &TopicsDelta) {
+    fn apply(&self, delta: &TopicsDelta) {
         let mut fresh = Vec::with_capacity(delta.created.len() + delta.changed.len());
         for topic in &delta.created {
-            fresh.push(self.lead(dirs, topic, None));
+            fresh.push(self.lead(topic, None));
         }
         for (_, topic) in &delta.changed {
-            fresh.push(self.lead(dirs, topic, self.by_id(topic.id).as_deref()));
+            fresh.push(self.lead(topic, self.by_id(topic.id).as_deref()));
         }
         let mut tables = self.tables.write().expect("no code panics while it holds this lock");
         let mut deleted = Vec::with_capacity(delta.deleted.len());
@@ -161,12 +153,12 @@ impl LocalTopics {
         drop(tables);
         for topic in deleted {
             topic.partitions().for_each(|partition| partition.close());
-            delete_logs(dirs, &topic.image);
+            delete_logs(&self.dirs, &topic.image);
         }
     }
 
     /// The topic with a leader for each of its partitions; those it had before go on.
-    fn lead(&self, dirs: &[LogDir], topic: &Arc<TopicImage>, before: Option<&LocalTopic>) -> Arc<LocalTopic> {
+    fn lead(&self, topic: &Arc<TopicImage>, before: Option<&LocalTopic>) -> Arc<LocalTopic> {
         let config = Arc::new(TopicConfig::effective(&topic.configs, &self.config));
         let partitions = topic.partitions().map(|(index, partition)| {
             if let Some(running) = before.and_then(|before| before.partition(index.0).ok()) {
@@ -176,21 +168,20 @@ impl LocalTopics {
             if !partition.replicas.contains(&self.me()) {
                 return None;
             }
-            self.lead_partition(dirs, topic, index, partition, &config)
+            self.lead_partition(topic, index, partition, &config)
         });
         Arc::new(LocalTopic { image: Arc::clone(topic), partitions: partitions.collect(), config })
     }
 
     fn lead_partition(
         &self,
-        dirs: &[LogDir],
         topic: &TopicImage,
         index: PartitionIndex,
         partition: &PartitionImage,
         config: &Arc<TopicConfig>,
     ) -> Option<Arc<Partition>> {
         let id = TopicIdPartition { topic_id: topic.id, partition: index };
-        let log = open_log(dirs, id)?;
+        let log = open_log(&self.dirs, id)?;
         let name = TopicPartition { topic: topic.name.clone(), partition: index };
         Some(Partition::lead(name, log, partition, Arc::clone(config), Arc::clone(&self.clock)))
     }
@@ -203,7 +194,7 @@ impl LocalTopics {
         self.tables.read().expect("no code panics while it holds this lock")
     }
 
-    fn applied(&self) -> MutexGuard<'_, Applied> {
+    fn applied(&self) -> MutexGuard<'_, Arc<MetadataImage>> {
         self.applied.lock().expect("an invariant broke under this lock; its state can't be trusted")
     }
 }

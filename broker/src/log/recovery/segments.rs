@@ -105,7 +105,7 @@ fn read_sealed(
             return Ok(Err(OpenError::NotASegment { path: reader.path().to_owned(), what }));
         };
         let seal = SealRow::decode(&seal).map_err(StorageError::row(reader.path()))?;
-        segment.set_sealed_bytes(seal.end_position);
+        segment.set_bytes(seal.end_position);
         reader.ranges().map(Ok)
     })?;
     let (ranges, _) = read.expect("nobody retires a segment during recovery");

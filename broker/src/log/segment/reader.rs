@@ -1,5 +1,6 @@
 //! Reading a segment's tables from one snapshot.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -18,15 +19,23 @@ pub(crate) struct BlockPiece {
     pub(crate) data: Bytes,
 }
 
+impl BlockPiece {
+    fn holds(&self, position: u64) -> bool {
+        position.checked_sub(self.position).is_some_and(|at| at < self.data.len() as u64)
+    }
+}
+
 /// One snapshot. Short-lived: it pins the pages that later commits replace.
 pub(crate) struct SegmentReader<'a> {
     path: &'a Path,
     transaction: ReadTransaction,
+    /// The piece that was read last: the next batch is often in it, too.
+    last_piece: RefCell<Option<BlockPiece>>,
 }
 
 impl<'a> SegmentReader<'a> {
     pub(crate) fn new(path: &'a Path, transaction: ReadTransaction) -> Self {
-        Self { path, transaction }
+        Self { path, transaction, last_piece: RefCell::default() }
     }
 
     pub(crate) fn path(&self) -> &'a Path {
@@ -42,14 +51,18 @@ impl<'a> SegmentReader<'a> {
 
     /// The piece that holds the byte at `position`.
     pub(crate) fn block_at(&self, position: u64) -> Result<Option<BlockPiece>, StorageError> {
+        let last = self.last_piece.borrow().clone();
+        if let Some(last) = last.filter(|last| last.holds(position)) {
+            return Ok(Some(last));
+        }
         let failed = StorageError::segment(self.path);
         let Some(table) = self.table(BLOCKS)? else { return Ok(None) };
         let mut range = table.range(..=position).map_err(StorageError::segment(self.path))?;
         let Some(row) = range.next_back() else { return Ok(None) };
         let (start, data) = row.map_err(failed)?;
         let piece = BlockPiece { position: start.value(), data: Bytes::copy_from_slice(data.value()) };
-        let holds = position - piece.position < piece.data.len() as u64;
-        Ok(holds.then_some(piece))
+        self.last_piece.replace(Some(piece.clone()));
+        Ok(Some(piece).filter(|piece| piece.holds(position)))
     }
 
     /// A copy of the bytes from `position` on; `None` if not all of them are there.
@@ -154,6 +167,20 @@ impl<'a> SegmentReader<'a> {
                     return Ok(());
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Hands out the whole index of a sealed segment: each log's entries, some at a time, ascending.
+    pub(crate) fn each_index_row(
+        &self,
+        mut each: impl FnMut(LogNumber, &[IndexEntry]),
+    ) -> Result<(), StorageError> {
+        let Some(table) = self.table(INDEX)? else { return Ok(()) };
+        for row in table.range::<(u32, i64)>(..).map_err(StorageError::segment(self.path))? {
+            let (key, chunk) = row.map_err(StorageError::segment(self.path))?;
+            let chunk = schema::decode_index_chunk(chunk.value()).map_err(StorageError::row(self.path))?;
+            each(LogNumber(key.value().0), &chunk);
         }
         Ok(())
     }
