@@ -14,9 +14,14 @@
 //! | `POST /v1/pipelines` | `ApplyRequest`, JSON | what was done; 422 with the problems |
 //! | `DELETE /v1/pipelines/{name}` | | what was stopped; 404 if there is none |
 //!
+//! Requests of web pages from elsewhere are refused with 403: see [`guard`].
+//!
 //! Errors are `{"error": TEXT}`, with `"problems"` where a pipeline has them.
 
+mod guard;
+
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -25,7 +30,7 @@ use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use millstream_runtime::limits::COMPONENT_BYTES_MAX;
 use millstream_runtime::pipeline::Problem;
 use millstream_runtime::stage::StageStatus;
@@ -63,14 +68,19 @@ struct Failed {
 }
 
 /// Serves until `stop` fires.
-pub(crate) async fn serve(listener: TcpListener, node: Arc<NodeState>, stop: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    address: SocketAddr,
+    node: Arc<NodeState>,
+    stop: CancellationToken,
+) {
     let stopped = async move { stop.cancelled().await };
-    if let Err(error) = axum::serve(listener, router(node)).with_graceful_shutdown(stopped).await {
+    if let Err(error) = axum::serve(listener, router(node, address)).with_graceful_shutdown(stopped).await {
         tracing::error!(%error, "the admin listener failed");
     }
 }
 
-fn router(node: Arc<NodeState>) -> Router {
+fn router(node: Arc<NodeState>, address: SocketAddr) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
@@ -84,6 +94,7 @@ fn router(node: Arc<NodeState>) -> Router {
         .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
         .route("/v1/plugins/{sha256}", put(upload).layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX)))
         .fallback(|| async { failed(StatusCode::NOT_FOUND, "there is no such path") })
+        .layer(middleware::from_fn_with_state(address, guard::refuse_foreign_pages))
         .with_state(node)
 }
 

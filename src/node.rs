@@ -97,7 +97,7 @@ impl Node {
             applying: tokio::sync::Mutex::default(),
         });
         let stop_admin = CancellationToken::new();
-        tasks.spawn(admin::serve(admin, Arc::clone(&state), stop_admin.clone()));
+        tasks.spawn(admin::serve(admin, admin_address, Arc::clone(&state), stop_admin.clone()));
         let resumed = Arc::clone(&state);
         tasks.spawn(async move { resumed.resume_pipelines().await });
         Ok(Self { state, admin_address, stop_admin, tasks })

@@ -218,6 +218,29 @@ fn a_search_by_timestamp_does_not_inflate_a_bomb() {
     assert_unharmed(node);
 }
 
+/// What a bomb expands to was bounded for each of them; all of them together were not.
+#[test]
+fn many_bombs_are_opened_a_few_at_a_time() {
+    let node = start();
+    let mut client = WireClient::new(node.connect());
+    client.create_topic("compacted", &[("cleanup.policy", "compact"), LARGE_MESSAGES]);
+    std::thread::scope(|scope| {
+        for compression in [Compression::Gzip, Compression::Zstd].into_iter().cycle().take(16) {
+            let mut client = WireClient::new(node.connect());
+            scope.spawn(move || {
+                let partition = client.produce("compacted", batch_around(compression, &bomb(compression)));
+                assert_eq!(partition.error_code, ErrorCode::INVALID_RECORD, "{compression}");
+            });
+        }
+        // Meanwhile, others are served.
+        for value in 0..10_u8 {
+            assert_eq!(client.produce(TOPIC, batch_of(&[value])).base_offset, i64::from(value));
+        }
+    });
+    assert_eq!(client.produce("compacted", batch_of(b"harmless")).base_offset, 0);
+    assert_unharmed(node);
+}
+
 #[test]
 fn half_frames_do_not_keep_others_from_being_served() {
     let node = start();

@@ -3,6 +3,7 @@
 mod local_connection;
 mod maintenance;
 mod offsets_log;
+mod openings;
 mod read;
 mod topics;
 
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::local_connection::{LocalConnection, LocalError};
+pub(crate) use self::openings::Openings;
 pub use self::topics::TopicError;
 pub(crate) use self::topics::{DEFAULT, NewTopic, OFFSETS_TOPIC};
 use crate::clock::SharedClock;
@@ -39,6 +41,7 @@ pub(crate) struct Broker {
     pub(crate) topics: Arc<LocalTopics>,
     pub(crate) groups: GroupCoordinator,
     pub(crate) request_budget: RequestBudget,
+    pub(crate) openings: Openings,
     /// Fires when the broker begins to stop: waits end early.
     pub(crate) stopping: CancellationToken,
 }
@@ -96,6 +99,7 @@ impl RunningBroker {
             request_budget: RequestBudget::new(
                 usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX),
             ),
+            openings: Openings::new(),
             stopping: CancellationToken::new(),
             config,
             clock,
@@ -105,6 +109,7 @@ impl RunningBroker {
         broker.lead_groups();
         tasks.spawn(maintenance::follow_metadata(Arc::clone(&broker)));
         tasks.spawn(maintenance::enforce_retention(Arc::clone(&broker)));
+        tasks.spawn(maintenance::scrub(Arc::clone(&broker)));
         tasks.spawn(server::run(listener, Arc::clone(&broker), broker.stopping.clone()));
         Ok(Self { broker, tasks, address })
     }
@@ -155,16 +160,19 @@ impl RunningBroker {
         self.tasks.close();
         self.tasks.wait().await;
         let topics = Arc::clone(&self.broker.topics);
-        match tokio::task::spawn_blocking(move || topics.close()).await {
-            Ok(failures) => {
-                for (dir, error) in failures {
-                    let error = &*error as &dyn std::error::Error;
-                    tracing::error!(dir = %dir.display(), error, "log dir did not close cleanly");
-                }
-            }
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        for (dir, error) in blocking(move || topics.close()).await {
+            let error = &*error as &dyn std::error::Error;
+            tracing::error!(dir = %dir.display(), error, "log dir did not close cleanly");
         }
         self.broker.metadata.shutdown().await;
+    }
+}
+
+/// Runs `work` on a thread that may block. A panic in it is the caller's.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

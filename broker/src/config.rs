@@ -15,7 +15,7 @@ mod listener;
 mod load;
 mod properties;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 mod topic;

@@ -37,6 +37,7 @@ mod span;
 
 pub mod reclaim;
 pub mod retention;
+pub mod scrub;
 
 mod commit;
 mod pieces;

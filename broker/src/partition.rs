@@ -18,6 +18,7 @@ use self::leader::Leader;
 pub use self::leader::ProduceDone;
 pub use self::local::{LocalTopic, LocalTopics, Unavailable};
 pub use self::validate::{InvalidBatch, Origin, RecordRefusal};
+pub(crate) use self::validate::{OPENED_BYTES_MAX, must_decompress};
 use self::validate::{ValidBatch, validate};
 use crate::clock::SharedClock;
 use crate::config::TopicConfig;

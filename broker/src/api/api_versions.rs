@@ -43,9 +43,6 @@ pub(super) fn unsupported() -> ApiVersionsResponse<'static> {
 }
 
 fn served(api: ApiKey) -> ApiVersion {
-    let versions = api.versions();
-    // librdkafka takes a broker without Produce v0 for one that knows no compression (KAFKA-18659); as in
-    // Kafka, versions 0 to 2 are named and not served.
-    let min_version = if api == ApiKey::Produce { 0 } else { *versions.start() };
-    ApiVersion { api_key: api as i16, min_version, max_version: *versions.end() }
+    let versions = api.advertised_versions();
+    ApiVersion { api_key: api as i16, min_version: *versions.start(), max_version: *versions.end() }
 }

@@ -1,4 +1,4 @@
-//! DeleteTopics, by name or, since version 6, by id.
+//! DeleteTopics: by name or, since version 6, by id.
 
 use std::sync::Arc;
 

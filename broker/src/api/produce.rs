@@ -1,11 +1,12 @@
 //! Produce: begun when it is read, so that one commit serves a client's whole pipeline; answered when the
 //! high watermark has passed its batches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_wire::ErrorCode;
-use millstream_wire::produce_request::ProduceRequest;
+use millstream_wire::produce_request::{ProduceRequest, TopicProduceData};
 use millstream_wire::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
@@ -15,7 +16,7 @@ use super::{RequestContext, RequestError};
 use crate::broker::Broker;
 use crate::connection::Outcome;
 use crate::ids::TopicId;
-use crate::partition::{AppendError, Appended, LocalTopic, Origin, RecordRefusal};
+use crate::partition::{self, AppendError, Appended, LocalTopic, Origin, RecordRefusal};
 
 const ACKS_ALL: i16 = -1;
 const ACKS_NONE: i16 = 0;
@@ -59,25 +60,56 @@ impl From<AppendError> for Refusal {
     }
 }
 
-pub(super) fn start(
+/// Appends at once; `None`, and nothing is done, where that would hold up the network thread.
+pub(super) fn start_now(
     broker: &Broker,
     context: &RequestContext,
     body: &Bytes,
-) -> Result<Pending, RequestError> {
+) -> Result<Option<Pending>, RequestError> {
     let request = context.decode::<ProduceRequest<'_>>(body)?;
+    Ok((!must_decompress(broker, context, &request)).then(|| append_all(broker, context, body, request)))
+}
+
+/// Appends on whatever thread it takes.
+pub(super) async fn start(
+    broker: &Arc<Broker>,
+    context: &RequestContext,
+    body: &Bytes,
+) -> Result<Pending, RequestError> {
+    if let Some(pending) = start_now(broker, context, body)? {
+        return Ok(pending);
+    }
+    let (opener, context, body) = (Arc::clone(broker), context.clone(), body.clone());
+    let opened = move || {
+        let request = context.decode::<ProduceRequest<'_>>(&body)?;
+        Ok(append_all(&opener, &context, &body, request))
+    };
+    broker.openings.run(opened).await
+}
+
+fn must_decompress(broker: &Broker, context: &RequestContext, request: &ProduceRequest<'_>) -> bool {
+    request.topic_data.iter().any(|topic| {
+        find_topic(broker, context, topic).is_ok_and(|local| {
+            let mut batches = topic.partition_data.iter().filter_map(|data| data.records.as_ref());
+            batches.any(|records| partition::must_decompress(&records.contiguous(), local.config()))
+        })
+    })
+}
+
+fn append_all(
+    broker: &Broker,
+    context: &RequestContext,
+    body: &Bytes,
+    request: ProduceRequest<'_>,
+) -> Pending {
     let acks = request.acks;
     let valid = matches!(acks, ACKS_ALL | ACKS_NONE | ACKS_LEADER);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
-        let local = match context.version {
-            _ if !valid => Err(ErrorCode::INVALID_REQUIRED_ACKS),
-            ..13 => broker.topics.by_name(&topic.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
-            _ => broker.topics.by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
+        let local = match valid {
+            true => find_topic(broker, context, &topic),
+            false => Err(ErrorCode::INVALID_REQUIRED_ACKS),
         };
-        let local = local.and_then(|local| match local.is_internal() {
-            true => Err(ErrorCode::INVALID_TOPIC_EXCEPTION),
-            false => Ok(local),
-        });
         let partitions = topic
             .partition_data
             .into_iter()
@@ -93,7 +125,19 @@ pub(super) fn start(
         topics.push(PendingTopic { name: topic.name.into_owned(), topic_id: topic.topic_id, partitions });
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    Ok(Pending { acks, timeout, topics })
+    Pending { acks, timeout, topics }
+}
+
+fn find_topic(
+    broker: &Broker,
+    context: &RequestContext,
+    topic: &TopicProduceData<'_>,
+) -> Result<Arc<LocalTopic>, ErrorCode> {
+    let local = match context.version {
+        ..13 => broker.topics.by_name(&topic.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?,
+        _ => broker.topics.by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
+    };
+    if local.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(local) }
 }
 
 fn append(

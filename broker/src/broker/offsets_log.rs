@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use millstream_record::{BatchBuilder, RecordBatch, RecordIter};
 
-use super::OFFSETS_TOPIC;
+use super::{OFFSETS_TOPIC, blocking};
 use crate::clock::SharedClock;
 use crate::config::BrokerConfig;
 use crate::group::{self, GroupConfig, GroupCoordinator, LogChunk, LogRecord, OffsetsLog};
@@ -16,12 +16,12 @@ use crate::ids::{LeaderEpoch, Offset, PartitionIndex};
 use crate::log;
 use crate::log::partition::Log;
 use crate::log::read::ReadRequest;
-use crate::partition::{AppendError, InvalidBatch, LocalTopics, Origin, Partition, Unavailable};
+use crate::partition::{
+    AppendError, InvalidBatch, LocalTopics, OPENED_BYTES_MAX, Origin, Partition, Unavailable,
+};
 
 /// How much of a partition is held while it is replayed.
 const REPLAY_BYTES: usize = 1024 * 1024;
-/// The coordinator's own batches are not compressed; a foreign one may expand to this.
-const RECORDS_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// The coordinator over the partitions of `topics`.
 pub(super) fn coordinator(
@@ -118,11 +118,8 @@ impl OffsetsLog for LocalOffsetsLog {
             let partition = partition.map_err(|_| group::ReadError::NotLeader)?;
             let upper_bound = partition.bounds().high_watermark;
             let log = Arc::clone(partition.log());
-            let read = tokio::task::spawn_blocking(move || read_chunk(&log, from, upper_bound)).await;
-            match read {
-                Ok(chunk) => chunk.map_err(|error| group::ReadError::Storage(Box::new(error))),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            }
+            let chunk = blocking(move || read_chunk(&log, from, upper_bound)).await;
+            chunk.map_err(|error| group::ReadError::Storage(Box::new(error)))
         }
         .boxed()
     }
@@ -136,7 +133,7 @@ fn read_chunk(log: &Log, from: Offset, upper_bound: Offset) -> Result<LogChunk, 
     let bytes = Bytes::from(outcome.data.concat());
     let mut records = Vec::new();
     for batch in RecordBatch::batches(&bytes) {
-        let section = batch.ok().and_then(|batch| batch.uncompressed_records(RECORDS_BYTES_MAX).ok());
+        let section = batch.ok().and_then(|batch| batch.uncompressed_records(OPENED_BYTES_MAX).ok());
         let Some(section) = section else {
             // What can't be read here could not be replayed by any coordinator; the rest can.
             tracing::error!(log = %log.topic_id_partition(), "a damaged batch of {OFFSETS_TOPIC} is skipped");

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use millstream_record::{RecordBatch, TimestampType};
+use millstream_record::{RecordBatch, RecordIter, TimestampType};
 
-use super::Broker;
+use super::{Broker, blocking};
 use crate::ids::Offset;
+use crate::log::error::StorageError;
 use crate::log::partition::Log;
-use crate::log::read::{ReadError, ReadOutcome, ReadRequest};
-use crate::partition::Partition;
-
-/// A batch may expand to this much while a timestamp is looked for in it.
-const RECORDS_BYTES_MAX: usize = 128 * 1024 * 1024;
+use crate::log::read::{ReadError, ReadOutcome, ReadRequest, TimestampedBatch};
+use crate::partition::{OPENED_BYTES_MAX, Partition};
 
 /// A record found by its timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +25,7 @@ impl Broker {
             return Ok(outcome);
         }
         let log = Arc::clone(log);
-        self.blocking(move || log.read_blocking(&request)).await
+        blocking(move || log.read_blocking(&request)).await
     }
 
     /// The first record before `upper_bound` whose timestamp is at least `timestamp`.
@@ -38,11 +36,8 @@ impl Broker {
         upper_bound: Offset,
     ) -> Result<Option<RecordAtTime>, ReadError> {
         let log = Arc::clone(partition.log());
-        self.blocking(move || {
-            let found = log.offset_for_timestamp(timestamp).map_err(ReadError::Storage)?;
-            found.map_or(Ok(None), |batch| look_into(&log, batch.base_offset, timestamp, upper_bound))
-        })
-        .await
+        let found = blocking(move || log.offset_for_timestamp(timestamp)).await;
+        self.look_into(partition.log(), found, |_| timestamp, upper_bound).await
     }
 
     /// The record with the largest timestamp before `upper_bound`.
@@ -52,44 +47,39 @@ impl Broker {
         upper_bound: Offset,
     ) -> Result<Option<RecordAtTime>, ReadError> {
         let log = Arc::clone(partition.log());
-        self.blocking(move || {
-            let found = log.max_timestamp().map_err(ReadError::Storage)?;
-            found.map_or(Ok(None), |batch| {
-                look_into(&log, batch.base_offset, batch.max_timestamp, upper_bound)
-            })
-        })
-        .await
+        let found = blocking(move || log.max_timestamp()).await;
+        self.look_into(partition.log(), found, |batch| batch.max_timestamp, upper_bound).await
     }
 
-    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+    /// Opens the batch that was found, and looks for the first record that is as late as `timestamp` says.
+    async fn look_into(
+        &self,
+        log: &Arc<Log>,
+        found: Result<Option<TimestampedBatch>, StorageError>,
+        timestamp: impl Fn(&TimestampedBatch) -> i64,
+        upper_bound: Offset,
+    ) -> Result<Option<RecordAtTime>, ReadError> {
+        let Some(batch) = found.map_err(ReadError::Storage)? else { return Ok(None) };
+        let timestamp = timestamp(&batch);
+        let from = batch.base_offset.max(log.log_start_offset());
+        let request = ReadRequest { from, upper_bound, bytes_max: 0, min_one_batch: true };
+        let outcome = self.read(log, request).await?;
+        Ok(self.openings.run(move || first_at(&outcome.data.concat(), timestamp, from)).await)
     }
 }
 
-/// Opens the batch at `base` and looks for the record.
-fn look_into(
-    log: &Log,
-    base: Offset,
-    timestamp: i64,
-    upper_bound: Offset,
-) -> Result<Option<RecordAtTime>, ReadError> {
-    let from = base.max(log.log_start_offset());
-    let outcome = log.read_blocking(&ReadRequest { from, upper_bound, bytes_max: 0, min_one_batch: true })?;
-    let bytes = outcome.data.concat();
-    let Ok((batch, _)) = RecordBatch::split_first(&bytes) else { return Ok(None) };
-    let last = RecordAtTime { offset: Offset(batch.last_offset()), timestamp: batch.max_timestamp() };
+/// The first record of the batch, from offset `from` on, whose timestamp is at least `timestamp`.
+fn first_at(bytes: &[u8], timestamp: i64, from: Offset) -> Option<RecordAtTime> {
+    let (batch, _) = RecordBatch::split_first(bytes).ok()?;
     if batch.timestamp_type() == TimestampType::LogAppendTime {
-        return Ok(Some(RecordAtTime { offset: from, timestamp: batch.max_timestamp() }));
+        return Some(RecordAtTime { offset: from, timestamp: batch.max_timestamp() });
     }
+    let last = RecordAtTime { offset: Offset(batch.last_offset()), timestamp: batch.max_timestamp() };
     // A batch that can't be opened is the producer's: its header is all we know, and its end is a safe answer.
-    let Ok(section) = batch.uncompressed_records(RECORDS_BYTES_MAX) else { return Ok(Some(last)) };
-    let records = millstream_record::RecordIter::new(&section);
-    let found = records.map_while(Result::ok).find_map(|record| {
+    let Ok(section) = batch.uncompressed_records(OPENED_BYTES_MAX) else { return Some(last) };
+    let found = RecordIter::new(&section).map_while(Result::ok).find_map(|record| {
         let (found, offset) = (batch.timestamp_of(&record), Offset(batch.offset_of(&record)));
         (found >= timestamp && offset >= from).then_some(RecordAtTime { offset, timestamp: found })
     });
-    Ok(Some(found.unwrap_or(last)))
+    Some(found.unwrap_or(last))
 }

@@ -4,6 +4,9 @@
 //! header and stays closed, unless the topic is compacted and every record needs a key: opening each batch
 //! would cost more than everything else that the broker does with it. A consumer checks it anyway.
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 use millstream_record::{BatchError, Compression, RecordBatch, RecordIter};
 
@@ -11,8 +14,9 @@ use crate::config::{TimestampType, TopicConfig};
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use crate::log::batch::{BatchMeta, ProducerBatch};
 
-/// A compacted topic's batch may expand to this much while its keys are looked at.
-const KEYS_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// What a batch may expand to while it is open: while the keys of a compacted topic's batch are looked at, or a
+/// record is looked for by its time.
+pub(crate) const OPENED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Record refusals that are reported for one batch.
 const REFUSALS_MAX: usize = 100;
 
@@ -103,6 +107,17 @@ pub(super) fn validate(
     Ok(ValidBatch { bytes, meta, append_time_ms: None })
 }
 
+/// Whether [`validate`] would have to decompress `bytes`: that takes time and memory which the network threads
+/// don't have.
+pub(crate) fn must_decompress(bytes: &[u8], config: &TopicConfig) -> bool {
+    config.cleanup_policy.compact
+        && RecordBatch::split_first(bytes).is_ok_and(|(batch, _)| is_compressed(&batch))
+}
+
+fn is_compressed(batch: &RecordBatch<'_>) -> bool {
+    batch.compression().is_ok_and(|compression| compression != Compression::None)
+}
+
 /// Since Produce v3 a partition's records are exactly one batch of magic 2.
 fn only_batch(bytes: &[u8]) -> Result<RecordBatch<'_>, InvalidBatch> {
     match RecordBatch::split_first(bytes) {
@@ -115,12 +130,11 @@ fn only_batch(bytes: &[u8]) -> Result<RecordBatch<'_>, InvalidBatch> {
 
 fn check_records(batch: &RecordBatch<'_>, config: &TopicConfig) -> Result<(), InvalidBatch> {
     let keys_needed = config.cleanup_policy.compact;
-    let compressed = batch.compression().is_ok_and(|compression| compression != Compression::None);
-    if compressed && !keys_needed {
+    if is_compressed(batch) && !keys_needed {
         return Ok(());
     }
     let section = batch
-        .uncompressed_records(KEYS_BYTES_MAX)
+        .uncompressed_records(OPENED_BYTES_MAX)
         .map_err(|error| InvalidBatch::record(error.to_string()))?;
     batch.validate_records(&section).map_err(|error| InvalidBatch::record(error.to_string()))?;
     if !keys_needed || batch.is_control() {
