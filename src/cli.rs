@@ -149,7 +149,9 @@ fn dispatch(command: Command, output: &mut Output) -> Result<(), Failure> {
 fn start_logging(default_filter: &str) {
     let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(default_filter));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    // What can't be written to the log is lost; the subscriber's own complaint about it would panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).log_internal_errors(false);
+    log.with_writer(std::io::stderr).init();
 }
 
 #[cfg(test)]

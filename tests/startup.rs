@@ -149,3 +149,23 @@ fn a_second_start_finds_the_cluster_and_its_records() {
     assert_eq!(cluster_id(&mut client), id);
     assert_eq!(client.produce("kept", batch_of(b"third")).base_offset, 2);
 }
+
+/// Without its metadata a node took every log for one of a deleted topic, and deleted it.
+#[test]
+fn a_node_that_lost_its_metadata_deletes_nothing() {
+    let node = Node::start_with(Settings::default().with("log.retention.ms", "-1"));
+    let mut client = WireClient::new(node.connect());
+    client.create_topic("kept", &[]);
+    assert_eq!(client.produce("kept", batch_of(b"kept")).error_code, ErrorCode::NONE);
+    drop(client);
+    let stopped = node.stop();
+    let data = stopped.data_dir();
+    let (file, elsewhere) = (data.join("meta.redb"), data.join("meta.redb.lost"));
+    fs::rename(&file, &elsewhere).unwrap();
+    let words = ["log-", "cluster", "restore the data directory that goes with it"];
+    assert_refused(&mut command(&data, ANY_PORT, ANY_PORT), FAILED, &words);
+    fs::rename(&elsewhere, &file).unwrap();
+    let node = stopped.start();
+    let mut client = WireClient::new(node.connect());
+    assert_eq!(client.produce("kept", batch_of(b"next")).base_offset, 1);
+}

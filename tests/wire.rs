@@ -1,5 +1,7 @@
 //! The Kafka listener as bytes see it: every API in every version, the order of answers, and what is refused.
 
+#[path = "wire/edges.rs"]
+mod edges;
 #[path = "support/node.rs"]
 mod node;
 #[path = "wire/samples.rs"]

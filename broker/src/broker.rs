@@ -21,12 +21,12 @@ pub use self::topics::TopicError;
 pub(crate) use self::topics::{DEFAULT, NewTopic, OFFSETS_TOPIC};
 use crate::clock::SharedClock;
 use crate::config::{BrokerConfig, TopicConfigs};
-use crate::connection::RequestBudget;
+use crate::connection::{RequestBudget, ResponseBudget};
 use crate::group::GroupCoordinator;
-use crate::log;
 use crate::log::config::LogDirConfig;
 use crate::log::dir::{LogDir, LogDirContext};
 use crate::log::disk::FileDisk;
+use crate::log::{self, LogDirOwner};
 use crate::metadata::{self, Metadata, MetadataConfig, NoPeers};
 use crate::metrics::{BrokerMetrics, LogDirMetrics};
 use crate::partition::LocalTopics;
@@ -41,6 +41,7 @@ pub(crate) struct Broker {
     pub(crate) topics: Arc<LocalTopics>,
     pub(crate) groups: GroupCoordinator,
     pub(crate) request_budget: RequestBudget,
+    pub(crate) response_budget: ResponseBudget,
     pub(crate) openings: Openings,
     /// Fires when the broker begins to stop: waits end early.
     pub(crate) stopping: CancellationToken,
@@ -89,6 +90,10 @@ impl RunningBroker {
             }
             (Err(error), _) => return Err(error),
         };
+        if let Err(error) = claim(&metadata, &dirs) {
+            metadata.shutdown().await;
+            return Err(error.into());
+        }
         let topics = Arc::new(LocalTopics::new(dirs, Arc::clone(&config), Arc::clone(&clock)));
         topics.reconcile(metadata.image());
         topics.delete_strays();
@@ -98,6 +103,9 @@ impl RunningBroker {
             groups: offsets_log::coordinator(&config, &clock, &topics),
             request_budget: RequestBudget::new(
                 usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX),
+            ),
+            response_budget: ResponseBudget::new(
+                usize::try_from(config.queued_max_response_bytes).unwrap_or(usize::MAX),
             ),
             openings: Openings::new(),
             stopping: CancellationToken::new(),
@@ -203,6 +211,13 @@ async fn open_metadata(
             Err(StartError::Register(error))
         }
     }
+}
+
+/// Makes sure that the log dirs and the metadata belong together, before anything is deleted.
+fn claim(metadata: &Metadata, dirs: &[LogDir]) -> Result<(), log::error::OpenError> {
+    let image = metadata.image();
+    let owner = LogDirOwner { cluster_id: image.cluster_id().to_string(), node_id: metadata.node_id().0 };
+    dirs.iter().try_for_each(|dir| dir.claim(&owner, |topic| image.topic_by_id(topic).is_some()))
 }
 
 /// Opens the log dirs side by side: each may have a segment to walk.

@@ -11,10 +11,12 @@
 
 mod budget;
 mod frame;
+mod response_budget;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,12 +27,13 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::budget::Lease;
 pub(crate) use self::budget::RequestBudget;
 pub(crate) use self::frame::FrameLimits;
 use self::frame::{FrameError, FrameReader};
+pub(crate) use self::response_budget::{ResponseBudget, ResponseLease};
 use crate::api::{self, RequestError};
 use crate::broker::Broker;
 
@@ -41,6 +44,10 @@ const WRITE_GATHER_BYTES: usize = 256 * 1024;
 const WRITE_SLICES_MAX: usize = 64;
 /// A peer that takes no byte of its responses for so long is not coming back.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
+/// One that takes them more slowly than this, after a grace of `WRITE_STALL_MAX`, holds up memory for too long.
+const WRITE_BYTES_PER_SECOND_MIN: u64 = 128 * 1024;
+/// How long a peer that stopped speaking still gets answers: it may have closed one direction only.
+const CLOSED_GRACE: Duration = Duration::from_secs(10);
 
 /// Who is at the other end.
 #[derive(Debug, Clone)]
@@ -56,7 +63,6 @@ struct Exchange {
     outcome: BoxFuture<'static, Outcome>,
     /// Still to begin when its turn comes.
     deferred: bool,
-    _lease: Lease,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +75,15 @@ pub(crate) enum ConnectionError {
     Write(#[source] io::Error),
 }
 
-/// Serves one connection until the peer closes it, breaks the protocol, or `shutdown` fires; requests that
-/// were read by then are answered first.
+/// Why reading ended without an error.
+enum ReadEnd {
+    Closed,
+    Shutdown,
+}
+
+/// Serves one connection until the peer closes it, breaks the protocol, or `shutdown` fires. Requests that were
+/// read by then are answered first; for a peer that stopped speaking that has a limit, since it may be gone and
+/// its request may wait for minutes.
 pub(crate) async fn serve(
     stream: TcpStream,
     peer: Peer,
@@ -81,12 +94,23 @@ pub(crate) async fn serve(
     let (reader, writer) = stream.into_split();
     let (queue, exchanges) = mpsc::channel(PIPELINE_MAX);
     let deferred = AtomicUsize::new(0);
-    let frames = FrameReader::new(reader, limits, broker.request_budget.clone());
-    let read = read_requests(frames, &peer, &broker, queue, &deferred, &shutdown);
-    let write = write_responses(writer, exchanges, &deferred);
-    // A broken writer ends the reader at once; a reader that is done lets the writer finish its queue.
-    let (read, write) = tokio::join!(read, write);
-    write.and(read)
+    let frames = FrameReader::new(reader, limits, broker.request_budget.share());
+    let mut read = pin!(read_requests(frames, &peer, &broker, queue, &deferred, &shutdown));
+    let mut write = pin!(write_responses(writer, exchanges, &deferred));
+    let read = tokio::select! {
+        // A broken writer ends the reader at once; it never ends well before the reader does.
+        written = &mut write => return written,
+        read = &mut read => read,
+    };
+    match read {
+        Ok(ReadEnd::Shutdown) => write.await,
+        Ok(ReadEnd::Closed) => tokio::time::timeout(CLOSED_GRACE, write).await.unwrap_or(Ok(())),
+        Err(error) => {
+            // What was asked before is answered, if the peer can still hear it.
+            let _ = tokio::time::timeout(CLOSED_GRACE, write).await;
+            Err(error)
+        }
+    }
 }
 
 async fn read_requests<R: tokio::io::AsyncRead + Unpin>(
@@ -96,26 +120,26 @@ async fn read_requests<R: tokio::io::AsyncRead + Unpin>(
     queue: mpsc::Sender<Exchange>,
     deferred: &AtomicUsize,
     shutdown: &CancellationToken,
-) -> Result<(), ConnectionError> {
+) -> Result<ReadEnd, ConnectionError> {
     loop {
         let frame = tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Ok(()),
-            () = queue.closed() => return Ok(()),
+            () = shutdown.cancelled() => return Ok(ReadEnd::Shutdown),
+            () = queue.closed() => return Ok(ReadEnd::Closed),
             frame = frames.next() => match frame? {
                 Some(frame) => frame,
-                None => return Ok(()),
+                None => return Ok(ReadEnd::Closed),
             },
         };
         // The place in the queue comes first: what has begun must be answered.
-        let Ok(place) = queue.reserve().await else { return Ok(()) };
-        broker.metrics.bytes_in(frame.bytes.len());
+        let Ok(place) = queue.reserve().await else { return Ok(ReadEnd::Closed) };
+        broker.metrics.bytes_in(frame.len());
         let may_begin = deferred.load(Ordering::Acquire) == 0;
-        let request = api::begin(broker, peer, frame.bytes, may_begin)?;
+        let request = api::begin(broker, peer, frame, may_begin)?;
         if request.deferred {
             deferred.fetch_add(1, Ordering::AcqRel);
         }
-        place.send(Exchange { outcome: request.outcome, deferred: request.deferred, _lease: frame.lease });
+        place.send(Exchange { outcome: request.outcome, deferred: request.deferred });
     }
 }
 
@@ -138,8 +162,14 @@ async fn write_responses<W: AsyncWrite + Unpin>(
             if exchange.deferred {
                 deferred.fetch_sub(1, Ordering::AcqRel);
             }
-            if let Some(chunks) = outcome? {
-                gathered.extend(chunks);
+            match outcome {
+                Ok(Some(chunks)) => gathered.extend(chunks),
+                Ok(None) => {}
+                Err(error) => {
+                    // The connection closes, but not on the answers before.
+                    gathered.write_to(&mut writer).await.map_err(ConnectionError::Write)?;
+                    return Err(error.into());
+                }
             }
             if gathered.bytes >= WRITE_GATHER_BYTES {
                 break;
@@ -170,6 +200,8 @@ impl Gathered {
     }
 
     async fn write_to<W: AsyncWrite + Unpin>(&mut self, writer: &mut W) -> io::Result<()> {
+        let transfer = Duration::from_secs(self.bytes as u64 / WRITE_BYTES_PER_SECOND_MIN);
+        let deadline = Instant::now() + WRITE_STALL_MAX + transfer;
         while !self.chunks.is_empty() {
             let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
             let mut count = 0;
@@ -178,7 +210,8 @@ impl Gathered {
                 count += 1;
             }
             let writing = writer.write_vectored(&slices[..count]);
-            let mut written = tokio::time::timeout(WRITE_STALL_MAX, writing).await??;
+            let until = deadline.min(Instant::now() + WRITE_STALL_MAX);
+            let mut written = tokio::time::timeout_at(until, writing).await??;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod codec;
 pub mod config;
 mod connection;
+mod durable_dir;
 pub mod group;
 pub mod ids;
 pub mod log;

@@ -40,9 +40,11 @@ pub mod retention;
 pub mod scrub;
 
 mod commit;
+mod identity;
 mod pieces;
 mod rewrite;
 mod roll;
+mod space_guard;
 mod writer;
 
 mod block_cache;
@@ -60,6 +62,7 @@ pub mod testing;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogNumber(pub u32);
 
+pub use identity::LogDirOwner;
 pub use schema::{FORMAT_VERSION, MalformedRow};
 
 #[cfg(test)]

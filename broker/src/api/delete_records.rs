@@ -42,7 +42,10 @@ pub(super) async fn handle(
 
 async fn delete(topic: Option<&LocalTopic>, wanted: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
     let topic = topic.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    if topic.is_internal() || !topic.config().cleanup_policy.delete {
+    if topic.is_internal() {
+        return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+    }
+    if !topic.config().cleanup_policy.delete {
         return Err(ErrorCode::POLICY_VIOLATION);
     }
     let partition = topic.partition(wanted.partition_index).map_err(super::error_code::of_unavailable)?;

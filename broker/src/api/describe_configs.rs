@@ -53,10 +53,13 @@ pub(super) async fn handle(
             }
         }
     };
-    DescribeConfigsResponse {
-        results: request.resources.into_iter().map(describe).collect(),
-        ..Default::default()
-    }
+    // Once is enough: a name takes bytes in the request, its description takes kilobytes.
+    let mut seen = HashSet::new();
+    let resources = request
+        .resources
+        .into_iter()
+        .filter(|resource| seen.insert((resource.resource_type, resource.resource_name.clone())));
+    DescribeConfigsResponse { results: resources.map(describe).collect(), ..Default::default() }
 }
 
 fn wanted_keys<'a>(resource: &'a DescribeConfigsResource<'_>) -> Option<HashSet<&'a str>> {

@@ -23,9 +23,10 @@ pub(super) fn of_append(error: &AppendError) -> ErrorCode {
         AppendError::Producer(ProducerCheckError::InvalidProducerEpoch { .. }) => {
             ErrorCode::INVALID_PRODUCER_EPOCH
         }
-        AppendError::Storage(_) | AppendError::Log(log::partition::AppendError::Fenced(_)) => {
-            ErrorCode::KAFKA_STORAGE_ERROR
-        }
+        AppendError::Storage(_)
+        | AppendError::Log(
+            log::partition::AppendError::Fenced(_) | log::partition::AppendError::DiskFull { .. },
+        ) => ErrorCode::KAFKA_STORAGE_ERROR,
         // Retriable: the queue drains.
         AppendError::Log(log::partition::AppendError::QueueFull { .. }) => ErrorCode::REQUEST_TIMED_OUT,
         AppendError::Log(log::partition::AppendError::Deleted) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::RequestContext;
 use crate::broker::Broker;
+use crate::connection::ResponseLease;
 use crate::ids::{LeaderEpoch, Offset, TopicId};
 use crate::log::read::ReadRequest;
 use crate::partition::{Bounds, FetchWait, Partition};
@@ -48,14 +49,32 @@ struct Allowance {
 struct Pass {
     topics: Vec<Vec<Read>>,
     bytes: usize,
-    /// Something the client must hear of at once.
+    /// The client must hear of it at once: an error, or more records than it takes of a partition.
     urgent: bool,
+}
+
+impl Pass {
+    /// The records hold the lease until the last of them is sent.
+    fn leased(mut self, lease: ResponseLease) -> Self {
+        let chunks = self.topics.iter_mut().flatten().flat_map(|read| &mut read.chunks);
+        if let Some(last) = chunks.last() {
+            *last = lease.attach_to(std::mem::take(last), self.bytes);
+        }
+        self
+    }
 }
 
 struct Read {
     error: ErrorCode,
     bounds: Option<Bounds>,
     chunks: Vec<Bytes>,
+    is_full: bool,
+}
+
+impl Read {
+    fn nothing(error: ErrorCode, bounds: Option<Bounds>) -> Self {
+        Self { error, bounds, chunks: Vec::new(), is_full: false }
+    }
 }
 
 pub(super) async fn handle(
@@ -68,9 +87,9 @@ pub(super) async fn handle(
         broker.metrics.error(context.api, code);
         return FetchResponse { error_code: code, ..Default::default() };
     }
-    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
     let bytes_max =
         usize::try_from(request.max_bytes).unwrap_or(0).min(broker.config.fetch_max_bytes as usize);
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
     let wait_ms = request.max_wait_ms.clamp(0, broker.config.fetch_max_wait_ms);
     let deadline = tokio::time::Instant::now() + Duration::from_millis(wait_ms as u64);
     let read_committed = request.isolation_level == READ_COMMITTED;
@@ -83,11 +102,13 @@ pub(super) async fn handle(
                 partition.wait(&wait.0);
             }
         }
-        let pass = read_all(broker, &wanted, bytes_max, read_committed).await;
+        let lease = broker.response_budget.lease(bytes_max).await;
+        let pass = read_all(broker, &wanted, bytes_max.min(lease.bytes()), read_committed).await;
         let stopping = broker.stopping.is_cancelled();
         if pass.urgent || stopping || pass.bytes >= min_bytes || tokio::time::Instant::now() >= deadline {
-            return respond(broker, context, wanted, pass);
+            return respond(broker, context, wanted, pass.leased(lease));
         }
+        drop((lease, pass));
         tokio::select! {
             () = wait.0.changed() => {}
             () = tokio::time::sleep_until(deadline) => {}
@@ -131,11 +152,12 @@ async fn read_all(broker: &Broker, topics: &[WantedTopic], bytes_max: usize, rea
                 Ok(read) => read,
                 Err(error) => {
                     pass.urgent = true;
-                    Read { error, bounds: None, chunks: Vec::new() }
+                    Read::nothing(error, None)
                 }
             };
             let bytes: usize = read.chunks.iter().map(Bytes::len).sum();
             pass.bytes += bytes;
+            pass.urgent |= read.is_full;
             allowance.bytes = allowance.bytes.saturating_sub(bytes);
             allowance.nothing_yet &= bytes == 0;
             reads.push(read);
@@ -162,7 +184,7 @@ async fn read_one(
     let upper_bound = if read_committed { bounds.last_stable } else { bounds.high_watermark };
     let bytes_max = wanted.bytes_max.min(allowance.bytes);
     if wanted.offset >= upper_bound || (bytes_max == 0 && !allowance.nothing_yet) {
-        return Ok(Read { error: ErrorCode::NONE, bounds: Some(bounds), chunks: Vec::new() });
+        return Ok(Read::nothing(ErrorCode::NONE, Some(bounds)));
     }
     let read =
         ReadRequest { from: wanted.offset, upper_bound, bytes_max, min_one_batch: allowance.nothing_yet };
@@ -170,7 +192,7 @@ async fn read_one(
         tracing::error!(partition = %partition.id(), error = &error as &dyn std::error::Error, "can't read");
         super::error_code::of_read(&error)
     })?;
-    Ok(Read { error: ErrorCode::NONE, bounds: Some(bounds), chunks: outcome.data })
+    Ok(Read { error: ErrorCode::NONE, bounds: Some(bounds), chunks: outcome.data, is_full: outcome.is_full })
 }
 
 fn respond(

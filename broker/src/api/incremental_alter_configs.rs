@@ -1,6 +1,6 @@
 //! IncrementalAlterConfigs: sets, resets, and changes lists of a topic's configuration (KIP-339).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use millstream_wire::ErrorCode;
 use millstream_wire::incremental_alter_configs_request::{
@@ -90,7 +90,8 @@ fn new_value(
             let now = now.and_then(|known| known.value).unwrap_or_default();
             let mut items: Vec<&str> = now.split(',').filter(|item| !item.is_empty()).collect();
             let changed: Vec<&str> = value()?.split(',').map(str::trim).collect();
-            items.retain(|item| !changed.contains(item));
+            let known: HashSet<&str> = changed.iter().copied().collect();
+            items.retain(|item| !known.contains(item));
             if operation == APPEND {
                 items.extend(changed);
             }

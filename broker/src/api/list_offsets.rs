@@ -1,5 +1,7 @@
 //! ListOffsets: the earliest, the latest, or the first offset at or after a time.
 
+use std::collections::HashSet;
+
 use millstream_wire::ErrorCode;
 use millstream_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
 use millstream_wire::list_offsets_response::{
@@ -37,13 +39,17 @@ pub(super) async fn handle(
     request: ListOffsetsRequest<'_>,
 ) -> ListOffsetsResponse<'static> {
     let read_committed = request.isolation_level == READ_COMMITTED;
+    let repeated = repeated(&request);
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
+    for topic in &request.topics {
         let local = broker.topics.by_name(&topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in topic.partitions {
-            let found = find(broker, local.as_deref(), &wanted, read_committed).await;
+        for wanted in &topic.partitions {
             let partition_index = wanted.partition_index;
+            let found = match repeated.contains(&(&*topic.name, partition_index)) {
+                true => Err(ErrorCode::INVALID_REQUEST),
+                false => find(broker, local.as_deref(), wanted, read_committed).await,
+            };
             partitions.push(match found {
                 Ok(found) => ListOffsetsPartitionResponse {
                     partition_index,
@@ -58,9 +64,20 @@ pub(super) async fn handle(
                 }
             });
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name.into_owned().into(), partitions });
+        topics.push(ListOffsetsTopicResponse { name: topic.name.clone().into_owned().into(), partitions });
     }
     ListOffsetsResponse { topics, ..Default::default() }
+}
+
+/// Partitions that the request names more than once. As in Kafka they are not looked at at all; each look may
+/// open a batch.
+fn repeated<'a>(request: &'a ListOffsetsRequest<'_>) -> HashSet<(&'a str, i32)> {
+    let mut seen = HashSet::new();
+    let named = request
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(|partition| (&*topic.name, partition.partition_index)));
+    named.filter(|partition| !seen.insert(*partition)).collect()
 }
 
 async fn find(

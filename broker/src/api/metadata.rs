@@ -1,5 +1,6 @@
 //! Metadata: brokers, topics, partitions and who leads them; creates topics on a client's interest.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use millstream_wire::ErrorCode;
@@ -28,8 +29,13 @@ pub(super) async fn handle(
         Some(topics) if context.version == 0 && topics.is_empty() => all(&broker.metadata.image()),
         None => all(&broker.metadata.image()),
         Some(topics) => {
-            let mut described = Vec::with_capacity(topics.len());
+            let mut seen = HashSet::new();
+            let mut described = Vec::new();
             for topic in topics {
+                // Once is enough: a name takes bytes in the request, its partitions may take megabytes.
+                if !seen.insert((topic.name.clone(), topic.topic_id)) {
+                    continue;
+                }
                 described.push(describe(broker, topic, may_create).await);
             }
             described

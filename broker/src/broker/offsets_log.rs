@@ -29,8 +29,7 @@ pub(super) fn coordinator(
     clock: &SharedClock,
     topics: &Arc<LocalTopics>,
 ) -> GroupCoordinator {
-    let existing = topics.by_name(OFFSETS_TOPIC).map(|topic| topic.image().partition_count());
-    let partition_count = existing.unwrap_or(config.offsets_topic_num_partitions);
+    let partition_count = config.offsets_topic_num_partitions;
     let log = Arc::new(LocalOffsetsLog { topics: Arc::clone(topics), clock: Arc::clone(clock) });
     GroupCoordinator::new(GroupConfig::new(config), partition_count, log, Arc::clone(clock))
 }
@@ -78,6 +77,9 @@ impl LocalOffsetsLog {
             }
             Err(AppendError::Log(log::partition::AppendError::Deleted)) => {
                 Err(group::AppendError::UnknownPartition)
+            }
+            Err(AppendError::Log(log::partition::AppendError::DiskFull { .. })) => {
+                Err(group::AppendError::TimedOut)
             }
             Err(AppendError::Storage(_) | AppendError::Log(log::partition::AppendError::Fenced(_))) => {
                 Err(group::AppendError::StorageFailed)

@@ -64,15 +64,20 @@ impl Broker {
         let from = batch.base_offset.max(log.log_start_offset());
         let request = ReadRequest { from, upper_bound, bytes_max: 0, min_one_batch: true };
         let outcome = self.read(log, request).await?;
-        Ok(self.openings.run(move || first_at(&outcome.data.concat(), timestamp, from)).await)
+        let appended = batch.max_timestamp;
+        Ok(self.openings.run(move || first_at(&outcome.data.concat(), timestamp, from, appended)).await)
     }
 }
 
-/// The first record of the batch, from offset `from` on, whose timestamp is at least `timestamp`.
-fn first_at(bytes: &[u8], timestamp: i64, from: Offset) -> Option<RecordAtTime> {
+/// The first record of the batch, from offset `from` on, whose timestamp is at least `timestamp`. Records without
+/// one count as of `appended`.
+fn first_at(bytes: &[u8], timestamp: i64, from: Offset, appended: i64) -> Option<RecordAtTime> {
     let (batch, _) = RecordBatch::split_first(bytes).ok()?;
     if batch.timestamp_type() == TimestampType::LogAppendTime {
         return Some(RecordAtTime { offset: from, timestamp: batch.max_timestamp() });
+    }
+    if batch.max_timestamp() < 0 {
+        return Some(RecordAtTime { offset: from, timestamp: appended });
     }
     let last = RecordAtTime { offset: Offset(batch.last_offset()), timestamp: batch.max_timestamp() };
     // A batch that can't be opened is the producer's: its header is all we know, and its end is a safe answer.

@@ -221,7 +221,10 @@ impl Broker {
 
     /// Coordinates the groups of the partitions of `__consumer_offsets` that are led here.
     pub(crate) fn lead_groups(&self) {
-        if let Some(topic) = self.topics.by_name(OFFSETS_TOPIC) {
+        let topic = self.topics.by_name(OFFSETS_TOPIC);
+        let image = topic.as_ref().map(|topic| topic.image());
+        self.groups.follow_topic(image.map(|image| (image.id, image.partition_count())));
+        if let Some(topic) = topic {
             for partition in topic.partitions() {
                 self.groups.load(partition.id().partition, partition.leader_epoch());
             }

@@ -34,6 +34,8 @@ config_table! {
         "The largest request that is read from a connection.";
     queued_max_request_bytes: i64, "queued.max.request.bytes" = "67108864", Valid::AtLeast(1), Served, [],
         "Bytes of requests held in memory over all connections before reading pauses. One request that is larger is let in alone.";
+    queued_max_response_bytes: i64, "queued.max.response.bytes" = "67108864", Valid::AtLeast(1), Served, [],
+        "Bytes of records in responses that clients have not taken yet, over all connections. A fetch gets a quarter of it at most.";
     max_connections: i32, "max.connections" = "10000", Valid::AtLeast(1), Served, [], "Connections at a time.";
     max_connections_per_ip: i32, "max.connections.per.ip" = "2147483647", Valid::AtLeast(0), Served, [],
         "Connections at a time from one address.";

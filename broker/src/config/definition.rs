@@ -201,9 +201,15 @@ fn throttled_replicas(text: &str) -> Result<(), InvalidValue> {
     }
 }
 
+/// A longer name is no slip of anything known, and comparing costs its length times theirs.
+const SLIP_BYTES_MAX: usize = 64;
+
 /// The known name closest to `name`, where one is close enough to be a slip of the keyboard.
 pub(super) fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let allowed = (name.len() / 4).clamp(1, 6);
+    if name.len() > SLIP_BYTES_MAX {
+        return None;
+    }
     known
         .map(|candidate| (edit_distance(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= allowed)

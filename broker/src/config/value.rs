@@ -1,5 +1,6 @@
 //! Reading a value's text as its Rust type.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::definition::{ConfigType, InvalidValue};
@@ -62,11 +63,12 @@ impl<T: ConfigValue> ConfigValue for Vec<T> {
             return Ok(Vec::new());
         }
         let entries: Vec<&str> = text.split(',').map(str::trim).collect();
-        for (i, entry) in entries.iter().enumerate() {
+        let mut seen = HashSet::with_capacity(entries.len());
+        for entry in &entries {
             if entry.is_empty() {
                 return Err(InvalidValue::EmptyEntry);
             }
-            if entries[..i].contains(entry) {
+            if !seen.insert(*entry) {
                 return Err(InvalidValue::Duplicate((*entry).to_owned()));
             }
         }

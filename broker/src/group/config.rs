@@ -29,14 +29,16 @@ pub(super) const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(5 * 60)
 /// Members that were given an id and have not joined with it, per group.
 pub(super) const PENDING_MEMBERS_MAX: usize = 10_000;
 
+/// What a client's name contributes to a member's id, which is kept for clients that never join with it, too.
+pub(super) const MEMBER_ID_PREFIX_BYTES_MAX: usize = 256;
+
 /// What a member's protocols may take together: the group's record has to fit one batch anyway.
 pub(super) const MEMBER_PROTOCOLS_BYTES_MAX: usize = 1 << 20;
 
 /// What the protocols of a group's members may take together: the leader is sent all of them at once.
 pub(super) const GROUP_PROTOCOLS_BYTES_MAX: usize = 64 << 20;
 
-/// What a name that a client chooses may take. Records hold names of up to 32,767 bytes; a member's id is a
-/// name and a UUID.
+/// What a name that a client chooses may take. Records hold names of up to 32,767 bytes.
 pub(super) const NAME_BYTES_MAX: usize = 32_000;
 
 /// Groups per partition of `__consumer_offsets`.

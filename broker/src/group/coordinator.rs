@@ -37,6 +37,8 @@ struct Shared {
 /// One slot per partition of `__consumer_offsets`; an empty one is led elsewhere.
 struct Slots {
     slots: Vec<Option<Slot>>,
+    /// The topic that the slots are of.
+    topic: Option<TopicId>,
     stopped: bool,
 }
 
@@ -57,23 +59,32 @@ macro_rules! expect_reply {
 }
 
 impl GroupCoordinator {
-    /// A coordinator that leads nothing yet.
+    /// A coordinator that leads nothing yet. `partition_count` is what `__consumer_offsets` will have.
     pub fn new(
         config: GroupConfig,
         partition_count: i32,
         log: Arc<dyn OffsetsLog>,
         clock: SharedClock,
     ) -> Self {
-        let slots = Mutex::new(Slots { slots: no_slots(partition_count), stopped: false });
+        let slots = Mutex::new(Slots { slots: no_slots(partition_count), topic: None, stopped: false });
         Self { shared: Arc::new(Shared { config, log, clock, tasks: TaskTracker::new(), slots }) }
     }
 
-    /// Says how many partitions `__consumer_offsets` has, before any of them is loaded. The number is fixed
-    /// when the topic is created: it decides where each group lives.
-    pub fn set_partition_count(&self, partition_count: i32) {
+    /// Says which topic is `__consumer_offsets`, if there is one, and how many partitions it has, which decides
+    /// where each group lives. The groups of another one are unloaded: they went with their records.
+    pub fn follow_topic(&self, topic: Option<(TopicId, i32)>) {
         let mut slots = self.slots();
-        assert!(slots.slots.iter().all(Option::is_none), "groups don't move between partitions");
-        slots.slots = no_slots(partition_count);
+        let id = topic.map(|(id, _)| id);
+        if slots.topic == id {
+            return;
+        }
+        for slot in slots.slots.iter_mut().filter_map(Option::take) {
+            slot.stop.cancel();
+        }
+        if let Some((_, partition_count)) = topic {
+            slots.slots = no_slots(partition_count);
+        }
+        slots.topic = id;
     }
 
     /// The partition of `__consumer_offsets` that the group lives in.
@@ -87,7 +98,8 @@ impl GroupCoordinator {
         if slots.stopped {
             return;
         }
-        let slot = slots.get_mut(partition).expect("the partition is one of the topic's");
+        // It may have become another topic's meanwhile.
+        let Some(slot) = slots.get_mut(partition) else { return };
         if slot.as_ref().is_some_and(|slot| slot.leader_epoch >= leader_epoch) {
             return;
         }

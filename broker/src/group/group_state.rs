@@ -24,6 +24,9 @@ pub enum GroupState {
 }
 
 impl GroupState {
+    pub const ALL: [Self; 5] =
+        [Self::Empty, Self::PreparingRebalance, Self::CompletingRebalance, Self::Stable, Self::Dead];
+
     /// Kafka's name, as clients and tools print it.
     pub fn as_str(self) -> &'static str {
         match self {

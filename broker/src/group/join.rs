@@ -1,7 +1,7 @@
 //! JoinGroup: who may join, and what it sets off.
 
 use super::classic_group::ClassicGroup;
-use super::config::{GROUP_PROTOCOLS_BYTES_MAX, PENDING_MEMBERS_MAX};
+use super::config::{GROUP_PROTOCOLS_BYTES_MAX, MEMBER_ID_PREFIX_BYTES_MAX, PENDING_MEMBERS_MAX};
 use super::member::{Member, MemberTimeouts};
 use super::step::{Step, TimerKey};
 use super::{
@@ -15,7 +15,8 @@ impl JoinGroup {
 
     fn new_member_id(&self) -> MemberId {
         let prefix = self.group_instance_id.as_ref().map_or(&*self.client_id, GroupInstanceId::as_str);
-        MemberId::new(&format!("{prefix}-{}", self.random))
+        let cut = prefix.floor_char_boundary(MEMBER_ID_PREFIX_BYTES_MAX);
+        MemberId::new(&format!("{}-{}", &prefix[..cut], self.random))
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
 
-use super::{GenerationId, GroupError, GroupId, GroupInstanceId, JoinRefused, MemberId, Reply};
+use super::{GenerationId, GroupError, GroupId, GroupInstanceId, GroupState, JoinRefused, MemberId, Reply};
 
 /// Stands for one request until it is answered. It can't be copied, so it can't be answered twice.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -141,11 +141,16 @@ pub struct DeleteOffsets {
     pub partitions: Vec<TopicPartition>,
 }
 
-/// Empty filters let everything through. Names are compared without regard to case.
-#[derive(Debug, Clone, Default)]
+/// The groups that are in one of these states; by default, in any.
+#[derive(Debug, Clone)]
 pub struct ListGroups {
-    pub states_filter: Vec<String>,
-    pub types_filter: Vec<String>,
+    pub states: Vec<GroupState>,
+}
+
+impl Default for ListGroups {
+    fn default() -> Self {
+        Self { states: GroupState::ALL.to_vec() }
+    }
 }
 
 impl Request {

@@ -253,15 +253,9 @@ impl Shard {
     }
 
     fn list_groups(&self, request: &ListGroups) -> Vec<ListedGroup> {
-        let passes = |filter: &[String], name: &str| {
-            filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
-        };
-        if !passes(&request.types_filter, "classic") {
-            return Vec::new();
-        }
         self.groups
             .values()
-            .filter(|group| passes(&request.states_filter, group.state().as_str()))
+            .filter(|group| request.states.contains(&group.state()))
             .map(|group| ListedGroup {
                 group_id: group.id.clone(),
                 protocol_type: group.protocol_type().cloned(),

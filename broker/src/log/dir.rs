@@ -18,6 +18,7 @@ use super::partition::{AppendError, Log, LogInner};
 use super::queue::{Command, Queue};
 use super::recovery::{self, Recovered};
 use super::segment::{Segment, SegmentId};
+use super::space_guard::SpaceGuard;
 use super::state::LogState;
 use super::tail_cache::TailCache;
 use super::writer::Writer;
@@ -62,6 +63,7 @@ pub(crate) struct DirShared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) metrics: Arc<dyn LogMetrics>,
     pub(crate) queue: Queue,
+    pub(crate) space: SpaceGuard,
     pub(crate) tail_cache: TailCache,
     pub(crate) block_cache: BlockCache,
     pub(crate) open_segments: OpenSegments,
@@ -82,6 +84,7 @@ impl LogDir {
         let shared = Arc::new(DirShared {
             path: path.to_owned(),
             queue: Queue::new(config.queue_bytes_max),
+            space: SpaceGuard::default(),
             tail_cache: TailCache::new(config.tail_cache_bytes),
             block_cache: BlockCache::new(config.block_cache_bytes),
             open_segments: OpenSegments::new(config.open_segments_max),
@@ -98,6 +101,7 @@ impl LogDir {
             fenced: OnceLock::new(),
         });
         let Recovered { active, logs } = recovery::recover(&shared)?;
+        shared.space.look(&*shared.disk, &shared.path);
         let by_partition = logs.values().map(|log| (log.topic_id_partition(), log.clone()));
         shared.logs_mut().extend(by_partition);
         let writer = Writer { shared: shared.clone(), active, logs, sealing: None };
@@ -262,7 +266,6 @@ impl DirShared {
         if self.fenced.set(error.clone()).is_err() {
             return self.fenced.get().cloned().unwrap_or(error);
         }
-        tracing::error!(dir = %self.path.display(), %error, "log dir failed, its partitions go offline");
         let pending = self.queue.fence(&error);
         let logs: Vec<Arc<Log>> = self.logs().values().cloned().collect();
         for log in logs {
@@ -275,6 +278,8 @@ impl DirShared {
                 let _ = answer.send(Err(error.clone()));
             }
         }
+        // Last of all: whoever waits must not wait for a log that can't be written either.
+        tracing::error!(dir = %self.path.display(), %error, "log dir failed, its partitions go offline");
         error
     }
 }

@@ -24,6 +24,7 @@ pub trait DirLock: Send + Sync + Debug {}
 /// Files and directories. Durability is the caller's business: a file's bytes with `sync_data`, its
 /// name with [`Disk::sync_dir`].
 pub trait Disk: Send + Sync + Debug + 'static {
+    /// Durable when it returns.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Excludes other processes from the directory; `None` when one is there already.
     fn lock(&self, dir: &Path) -> io::Result<Option<Box<dyn DirLock>>>;
@@ -35,6 +36,16 @@ pub trait Disk: Send + Sync + Debug + 'static {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes that the file takes.
     fn file_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// What the file system of the directory has.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
+}
+
+/// How full a file system is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    pub bytes: u64,
+    /// Free for this process.
+    pub free_bytes: u64,
 }
 
 /// The operating system's files.
@@ -53,7 +64,7 @@ impl DirLock for LockFile {}
 
 impl Disk for FileDisk {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(dir)
+        crate::durable_dir::create(dir)
     }
 
     fn lock(&self, dir: &Path) -> io::Result<Option<Box<dyn DirLock>>> {
@@ -100,6 +111,12 @@ impl Disk for FileDisk {
 
     fn file_bytes(&self, path: &Path) -> io::Result<u64> {
         Ok(std::fs::metadata(path)?.len())
+    }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let statistics = rustix::fs::statvfs(dir)?;
+        let of_blocks = |blocks: u64| blocks.saturating_mul(statistics.f_frsize);
+        Ok(Space { bytes: of_blocks(statistics.f_blocks), free_bytes: of_blocks(statistics.f_bavail) })
     }
 }
 

@@ -50,6 +50,12 @@ impl StorageError {
 pub enum OpenError {
     #[error("open log dir {}: another process uses it", path.display())]
     Locked { path: PathBuf },
+    #[error(
+        "open log dir {}: it holds {found}, and the metadata is of {expected}: restore the data directory that \
+         goes with it, or name another in log.dirs",
+        path.display()
+    )]
+    ForeignLogDir { path: PathBuf, found: String, expected: String },
     #[error("open log dir {}: it can't be written", path.display())]
     NotWritable { path: PathBuf, source: io::Error },
     #[error(

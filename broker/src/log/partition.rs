@@ -39,6 +39,12 @@ pub enum AppendError {
     QueueFull { queued_bytes: usize },
     #[error("append to a deleted log")]
     Deleted,
+    /// Retriable: retention, or an operator, makes room.
+    #[error(
+        "append: the disk is full but for {free_bytes} bytes, of which the last {reserve_bytes} are kept for \
+         giving space back"
+    )]
+    DiskFull { free_bytes: u64, reserve_bytes: u64 },
 }
 
 /// A partition's log in a log dir.
@@ -97,6 +103,7 @@ impl Log {
         assert!(!metas.is_empty(), "an append has a batch");
         let length: usize = metas.iter().map(|meta| meta.length as usize).sum();
         assert_eq!(length, data.len(), "the metas describe all of the data");
+        self.dir.space.admit(&*self.dir.disk, &self.dir.path)?;
         let mut assigned = self.lock_assigned();
         let mut next_offset = assigned.next_offset;
         for meta in &metas {
@@ -300,6 +307,7 @@ impl LogInner {
             }
             let Some(range) = range else { return false };
             span.segment = new.clone();
+            span.first_offset = range.first_offset;
             span.bytes = range.bytes;
             span.batches = range.batches;
             span.max_timestamp = range.max_timestamp;

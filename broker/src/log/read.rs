@@ -36,6 +36,8 @@ pub struct ReadOutcome {
     pub bytes: usize,
     /// The base offset of the first batch, and the offset after the last.
     pub offsets: Option<(Offset, Offset)>,
+    /// The next batch did not fit into the request's bytes.
+    pub is_full: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -127,11 +129,42 @@ impl Log {
 
     /// The first batch with the latest timestamp of the log. Blocks.
     pub fn max_timestamp(&self) -> Result<Option<TimestampedBatch>, StorageError> {
-        let latest = self.inner().spans.iter().map(|span| span.max_timestamp).max();
+        let latest = self.latest_timestamp()?;
         match latest {
             Some(latest) => self.find(|span_max| span_max >= latest, |entry| entry.max_timestamp >= latest),
             None => Ok(None),
         }
+    }
+
+    /// The latest timestamp of a live batch. A span knows it of all its batches, also of those before the log
+    /// start; then the others are looked at.
+    fn latest_timestamp(&self) -> Result<Option<i64>, StorageError> {
+        let (start, spans) = {
+            let inner = self.inner();
+            let start = inner.state.log_start_offset.0;
+            let spans: Vec<_> = inner
+                .spans
+                .iter()
+                .map(|span| (span.segment.clone(), span.max_timestamp, span.first_offset < start))
+                .collect();
+            (start, spans)
+        };
+        let mut latest = None;
+        for (segment, mut max_timestamp, is_cut) in spans {
+            if is_cut {
+                let mut of_live = i64::MIN;
+                let read = self.each_entry(&segment, start, |_, entry| {
+                    if entry.last_offset >= start {
+                        of_live = of_live.max(entry.max_timestamp);
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+                // A segment that was rewritten meanwhile says it of what is live.
+                max_timestamp = if read.is_some() { of_live } else { max_timestamp };
+            }
+            latest = latest.max(Some(max_timestamp));
+        }
+        Ok(latest.filter(|&latest| latest > i64::MIN))
     }
 
     /// The first live batch that `wanted` accepts, in the first span that may hold one.
@@ -290,6 +323,7 @@ struct Batches<'a> {
     next_offset: i64,
     /// The next batch doesn't belong into the outcome, or doesn't fit.
     is_done: bool,
+    is_full: bool,
 }
 
 impl<'a> Batches<'a> {
@@ -302,13 +336,15 @@ impl<'a> Batches<'a> {
             offsets: None,
             next_offset: request.from.0,
             is_done: false,
+            is_full: false,
         }
     }
 
     fn wants(&mut self, entry: &IndexEntry) -> bool {
         let fits = self.bytes + entry.length as usize <= self.request.bytes_max;
         let must = self.slices.is_empty() && self.request.min_one_batch;
-        self.is_done = entry.end_offset() > self.request.upper_bound.0 || !(fits || must);
+        self.is_full = entry.end_offset() <= self.request.upper_bound.0 && !(fits || must);
+        self.is_done = self.is_full || entry.end_offset() > self.request.upper_bound.0;
         !self.is_done
     }
 
@@ -381,6 +417,11 @@ impl<'a> Batches<'a> {
     }
 
     fn finish(self) -> ReadOutcome {
-        ReadOutcome { data: self.slices.into_bytes(), bytes: self.bytes, offsets: self.offsets }
+        ReadOutcome {
+            data: self.slices.into_bytes(),
+            bytes: self.bytes,
+            offsets: self.offsets,
+            is_full: self.is_full,
+        }
     }
 }

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 
-use super::LogNumber;
 use super::batch::IndexEntry;
 use super::dir::{DirShared, LogDir};
 use super::disk::Access;
@@ -58,9 +57,10 @@ impl LogDir {
         remove(shared, &dead, &mut reclaimed)?;
         // Each rewrite at least halves the segment, so that all of them copy no more than it held at first.
         if let Some(segment) = kept.iter().find(|segment| is_mostly_dead(segment, &live)) {
-            let freed = rewrite(shared, &logs, segment, |_, _| true);
+            let (rewritten, freed) = rewrite(shared, &logs, segment).map_err(|error| shared.fence(error))?;
+            rewritten.set_reclaim_basis(live_bytes(&logs).get(&rewritten.number).copied().unwrap_or(0));
             reclaimed.rewritten_segments += 1;
-            reclaimed.bytes += freed.map_err(|error| shared.fence(error))?;
+            reclaimed.bytes += freed;
         }
         shared.metrics.reclaimed(reclaimed.bytes);
         Ok(reclaimed)
@@ -80,8 +80,7 @@ fn roll_mostly_dead(shared: &DirShared, live: &BTreeMap<u32, u64>) -> Result<(),
 }
 
 fn is_mostly_dead(segment: &Segment, live: &BTreeMap<u32, u64>) -> bool {
-    let live = live.get(&segment.number).copied().unwrap_or(0);
-    live * 100 < segment.bytes() * LIVE_PERCENT_MIN
+    segment.has_less_than(LIVE_PERCENT_MIN, live.get(&segment.number).copied().unwrap_or(0))
 }
 
 /// Live bytes by segment; those that no log refers to aren't among them.
@@ -123,22 +122,21 @@ fn remove(
     Ok(())
 }
 
-/// Writes a sealed segment anew, partition after partition, with those of its live batches that
-/// `keep` accepts, and puts it in the old one's place. `logs` ascend, and what is not among them has
-/// no live batches. Answers the bytes that came free.
-pub(crate) fn rewrite(
+/// Writes a sealed segment's live batches anew, partition after partition, and puts it in the old one's place.
+/// `logs` ascend, and what is not among them has no live batches. Answers the new segment, and the bytes that
+/// came free.
+fn rewrite(
     shared: &DirShared,
     logs: &[Arc<Log>],
     old: &Arc<Segment>,
-    mut keep: impl FnMut(LogNumber, &IndexEntry) -> bool,
-) -> Result<u64, StorageError> {
+) -> Result<(Arc<Segment>, u64), StorageError> {
     let unfinished = shared.path.join(schema::segment_file_name(old.number) + UNFINISHED_SUFFIX);
     let database = open_writable(&*shared.disk, &unfinished, Access::Create)?;
     let segment = Segment::writable(old.number, shared.next_segment_id(), unfinished.clone(), database);
     let (ranges, bytes) = segment.write(|database| {
         let mut rewrite = Rewrite::begin(shared, database, &unfinished, old)?;
         for log in logs {
-            rewrite.copy_log(log, old, &mut keep)?;
+            rewrite.copy_log(log, old)?;
         }
         rewrite.finish()
     })?;
@@ -153,7 +151,7 @@ pub(crate) fn rewrite(
         for log in logs {
             log.inner_mut().replace_segment(old, &new, ranges.get(&log.number()));
         }
-        Ok(old.bytes().saturating_sub(bytes))
+        Ok((new, old.bytes().saturating_sub(bytes)))
     })
 }
 

@@ -64,23 +64,20 @@ impl<'a> Rewrite<'a> {
         })
     }
 
-    pub(crate) fn copy_log(
-        &mut self,
-        log: &Log,
-        old: &Arc<Segment>,
-        keep: &mut impl FnMut(LogNumber, &IndexEntry) -> bool,
-    ) -> Result<(), StorageError> {
-        let mut entries = Vec::new();
+    pub(crate) fn copy_log(&mut self, log: &Log, old: &Arc<Segment>) -> Result<(), StorageError> {
+        let mut entries: Vec<IndexEntry> = Vec::new();
+        let log_start = log.log_start_offset().0;
         each_live_batch(log, old, |entry, bytes| {
-            if keep(log.number(), entry) {
-                let position = self.position + self.pending.len() as u64;
-                entries.push(IndexEntry { position, ..*entry });
-                self.pending.put_slice(&bytes);
-            }
+            let position = self.position + self.pending.len() as u64;
+            entries.push(IndexEntry { position, ..*entry });
+            self.pending.put_slice(&bytes);
             self.write_pieces(PIECE_BYTES_MAX)
         })?;
         let offsets = log.inner().offsets_in(old);
         if let Some(offsets) = offsets {
+            // What lies before the log start is gone, but for the batch that it lies in.
+            let first_kept = entries.first().map_or(offsets.end, |first| first.base_offset);
+            let offsets = offsets.start.max(log_start.min(first_kept))..offsets.end;
             self.indexes.insert(log.number(), LogIndex::of_entries(&entries, offsets));
         }
         Ok(())

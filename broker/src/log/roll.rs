@@ -83,6 +83,8 @@ pub(crate) fn write_seal(
     for log in logs {
         log.inner_mut().forget_index(segment);
     }
+    // Only now: whoever rewrites a sealed segment takes its index from the file.
+    segment.mark_sealed();
     Ok(())
 }
 

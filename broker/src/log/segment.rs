@@ -4,7 +4,7 @@ mod reader;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase};
@@ -33,6 +33,9 @@ pub(crate) struct Segment {
     pub(crate) path: PathBuf,
     /// Bytes of batches, dead or alive.
     bytes: AtomicU64,
+    /// What its live bytes are compared with: its bytes, until it is rewritten.
+    reclaim_basis: AtomicU64,
+    is_sealed: AtomicBool,
     file: RwLock<SegmentFile>,
 }
 
@@ -64,12 +67,22 @@ impl Segment {
             id,
             path,
             bytes: AtomicU64::new(0),
+            reclaim_basis: AtomicU64::new(0),
+            is_sealed: AtomicBool::new(false),
             file: RwLock::new(SegmentFile::Writable(database)),
         }
     }
 
     pub(crate) fn sealed(number: u32, id: SegmentId, path: PathBuf) -> Self {
-        Self { number, id, path, bytes: AtomicU64::new(0), file: RwLock::new(SegmentFile::Shut) }
+        Self {
+            number,
+            id,
+            path,
+            bytes: AtomicU64::new(0),
+            reclaim_basis: AtomicU64::new(0),
+            is_sealed: AtomicBool::new(true),
+            file: RwLock::new(SegmentFile::Shut),
+        }
     }
 
     /// Lets `write` work on the database of the segment, which must be the writable one.
@@ -164,8 +177,29 @@ impl Segment {
         self.bytes.store(bytes, Ordering::Release);
     }
 
+    /// Whether less than `percent` of what it held when it was written, or rewritten last, is live. The live
+    /// bytes are an estimate: after a rewrite they are compared with themselves, so that a wrong one has a
+    /// segment rewritten once and not for ever.
+    pub(crate) fn has_less_than(&self, percent: u64, live_bytes: u64) -> bool {
+        let basis = match self.reclaim_basis.load(Ordering::Acquire) {
+            0 => self.bytes(),
+            basis => basis,
+        };
+        live_bytes * 100 < basis * percent
+    }
+
+    /// The segment was rewritten, and has so many live bytes now.
+    pub(crate) fn set_reclaim_basis(&self, live_bytes: u64) {
+        self.reclaim_basis.store(live_bytes, Ordering::Release);
+    }
+
+    /// Whether its index is on disk, and nowhere else.
     pub(crate) fn is_sealed(&self) -> bool {
-        matches!(*self.shared(), SegmentFile::Sealed(_) | SegmentFile::Shut)
+        self.is_sealed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn mark_sealed(&self) {
+        self.is_sealed.store(true, Ordering::Release);
     }
 
     fn open_shut(&self, disk: &dyn Disk) -> Result<(), StorageError> {

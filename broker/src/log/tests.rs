@@ -4,6 +4,7 @@ mod basics;
 mod crash;
 mod faults;
 mod files;
+mod identity;
 mod inspect;
 mod reclaim;
 mod scrub;

@@ -82,6 +82,7 @@ impl Writer {
         };
         self.publish(commit, &segment, position);
         self.shared.metrics.committed(&stats);
+        self.shared.space.look(&*self.shared.disk, &self.shared.path);
         Ok(())
     }
 

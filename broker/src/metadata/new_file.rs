@@ -12,6 +12,7 @@ use redb::StorageBackend;
 
 use super::raft::Identity;
 use super::store::{FILE_NAME, OpenError, StoreError, damaged, format};
+use crate::durable_dir;
 
 const NEW_FILE_NAME: &str = "meta.redb.new";
 
@@ -21,7 +22,7 @@ pub(super) fn create(dir: &Path, identity: Identity) -> Result<(), OpenError> {
         let path = path.display().to_string();
         move |error| OpenError::Io { path, error }
     };
-    std::fs::create_dir_all(dir).map_err(io(dir))?;
+    durable_dir::create(dir).map_err(io(dir))?;
     let (path, new) = (dir.join(FILE_NAME), dir.join(NEW_FILE_NAME));
     // What a process left that died here is written over.
     let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&new);

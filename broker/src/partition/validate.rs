@@ -94,9 +94,13 @@ pub(super) fn validate(
     if batch.is_transactional() {
         return Err(InvalidBatch::Transaction);
     }
-    check_records(&batch, config)?;
     check_timestamps(&batch, config, now_ms)?;
+    check_records(&batch, config, now_ms)?;
     let mut meta = meta_of(&batch, bytes.len());
+    if meta.max_timestamp < 0 {
+        // Records without a time are as old as the log says, or retention would take them at once.
+        meta.max_timestamp = now_ms;
+    }
     if config.message_timestamp_type == TimestampType::LogAppendTime {
         meta.max_timestamp = now_ms;
         // Offset and leader epoch are assigned later.
@@ -128,7 +132,8 @@ fn only_batch(bytes: &[u8]) -> Result<RecordBatch<'_>, InvalidBatch> {
     }
 }
 
-fn check_records(batch: &RecordBatch<'_>, config: &TopicConfig) -> Result<(), InvalidBatch> {
+/// Opens the batch, if it need be.
+fn check_records(batch: &RecordBatch<'_>, config: &TopicConfig, now_ms: i64) -> Result<(), InvalidBatch> {
     let keys_needed = config.cleanup_policy.compact;
     if is_compressed(batch) && !keys_needed {
         return Ok(());
@@ -137,17 +142,23 @@ fn check_records(batch: &RecordBatch<'_>, config: &TopicConfig) -> Result<(), In
         .uncompressed_records(OPENED_BYTES_MAX)
         .map_err(|error| InvalidBatch::record(error.to_string()))?;
     batch.validate_records(&section).map_err(|error| InvalidBatch::record(error.to_string()))?;
-    if !keys_needed || batch.is_control() {
+    let times_matter = config.message_timestamp_before_max_ms != i64::MAX
+        && config.message_timestamp_type == TimestampType::CreateTime;
+    if !(keys_needed || times_matter) || batch.is_control() {
         return Ok(());
     }
     let mut refusals = Vec::new();
     for (index, record) in RecordIter::new(&section).enumerate() {
         let record = record.map_err(|error| InvalidBatch::record(error.to_string()))?;
-        if record.key.is_none() && refusals.len() < REFUSALS_MAX {
+        if keys_needed && record.key.is_none() && refusals.len() < REFUSALS_MAX {
             refusals.push(RecordRefusal {
                 index: index as i32,
                 message: "a compacted topic's record needs a key".to_owned(),
             });
+        }
+        // The latest was checked with the header.
+        if times_matter {
+            check_timestamp(batch.timestamp_of(&record), config, now_ms)?;
         }
     }
     match refusals.is_empty() {
@@ -163,7 +174,10 @@ fn check_timestamps(batch: &RecordBatch<'_>, config: &TopicConfig, now_ms: i64) 
     if config.message_timestamp_type == TimestampType::LogAppendTime {
         return Ok(());
     }
-    let timestamp = batch.max_timestamp();
+    check_timestamp(batch.max_timestamp(), config, now_ms)
+}
+
+fn check_timestamp(timestamp: i64, config: &TopicConfig, now_ms: i64) -> Result<(), InvalidBatch> {
     let (before, after) = (config.message_timestamp_before_max_ms, config.message_timestamp_after_max_ms);
     let none = timestamp < 0;
     if !none && (now_ms.saturating_sub(timestamp) > before || timestamp.saturating_sub(now_ms) > after) {

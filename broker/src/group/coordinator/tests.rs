@@ -309,3 +309,27 @@ async fn members_need_a_group_with_a_name() {
     assert_eq!(committed(&coordinator, "").await, Ok(Some(1)));
     coordinator.shutdown().await;
 }
+
+/// A `__consumer_offsets` that somebody made with another number of partitions used to panic the coordinator.
+#[tokio::test(start_paused = true)]
+async fn groups_follow_the_topic_that_there_is() {
+    let log = Arc::new(MemoryLog::default());
+    let coordinator = coordinator(&log);
+    let topic = |id: u128| TopicId(Uuid::from_u128(id));
+    for (id, partitions) in [(1, 9), (2, 1), (3, PARTITIONS)] {
+        coordinator.follow_topic(Some((topic(id), partitions)));
+        // What was led of the other topic isn't any more.
+        assert_eq!(committed(&coordinator, "g").await, Err(GroupError::NotCoordinator));
+        // The last is none of the topic's.
+        for partition in 0..=partitions {
+            coordinator.load(PartitionIndex(partition), LeaderEpoch(0));
+        }
+        ready(&coordinator).await;
+        let commit = commit("g", i64::from(partitions));
+        assert_eq!(coordinator.commit_offsets(commit).await, Ok(vec![Ok(())]));
+        coordinator.follow_topic(Some((topic(id), partitions)));
+        assert_eq!(committed(&coordinator, "g").await, Ok(Some(i64::from(partitions))));
+    }
+    coordinator.follow_topic(None);
+    assert_eq!(committed(&coordinator, "g").await, Err(GroupError::NotCoordinator));
+}

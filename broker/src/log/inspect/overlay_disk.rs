@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-use crate::log::disk::{Access, DirLock, Disk};
+use crate::log::disk::{Access, DirLock, Disk, Space};
 
 const PAGE_BYTES: usize = 4096;
 
@@ -107,6 +107,11 @@ impl Disk for OverlayDisk {
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Space> {
+        // Nothing of it reaches a disk.
+        Ok(Space { bytes: u64::MAX, free_bytes: u64::MAX })
     }
 
     fn file_bytes(&self, path: &Path) -> io::Result<u64> {

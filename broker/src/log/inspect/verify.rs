@@ -186,9 +186,12 @@ fn check_entries(
             let entry = IndexEntry::new(&meta, position);
             if let Some(bytes) = check.batch(reader, log, &entry)? {
                 let batch = RecordBatch::new(&bytes).expect("it is intact");
-                if BatchMeta::new(&batch, meta.base_offset, meta.leader_epoch) != meta
-                    || batch.partition_leader_epoch() != meta.leader_epoch.0
-                {
+                let mut expected = BatchMeta::new(&batch, meta.base_offset, meta.leader_epoch);
+                if expected.max_timestamp < 0 {
+                    // The entry has the time of the append where the records have none.
+                    expected.max_timestamp = meta.max_timestamp;
+                }
+                if expected != meta || batch.partition_leader_epoch() != meta.leader_epoch.0 {
                     let offset = entry.base_offset;
                     check.found(format!("log {}: the entry of offset {offset} isn't its batch's", log.0));
                 }

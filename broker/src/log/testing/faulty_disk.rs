@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::StorageBackend;
 
 use super::SeededRandom;
-use crate::log::disk::{Access, DirLock, Disk};
+use crate::log::disk::{Access, DirLock, Disk, Space};
 
 /// What is to go wrong, counted in operations that change the disk: writes, resizes, syncs, renames
 /// and removals.
@@ -261,6 +261,13 @@ impl Disk for FaultyDisk {
         let state = FaultyDisk::lock(self);
         let number = state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(state.files[*number].bytes.len() as u64)
+    }
+
+    fn space(&self, _dir: &Path) -> io::Result<Space> {
+        let state = FaultyDisk::lock(self);
+        let bytes = state.faults.capacity_bytes.unwrap_or(u64::MAX);
+        let used: usize = state.names.values().map(|number| state.files[*number].bytes.len()).sum();
+        Ok(Space { bytes, free_bytes: bytes.saturating_sub(used as u64) })
     }
 }
 

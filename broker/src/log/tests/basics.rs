@@ -31,7 +31,8 @@ fn what_is_flushed_can_be_read() {
     let within = ReadRequest { from: Offset(3), ..bounded };
     assert_eq!(log.read_cached(&within).unwrap().unwrap(), ReadOutcome::default());
     let nothing = ReadRequest { min_one_batch: false, ..request(0, 10) };
-    assert_eq!(log.read_cached(&nothing).unwrap().unwrap(), ReadOutcome::default());
+    let full = ReadOutcome { is_full: true, ..ReadOutcome::default() };
+    assert_eq!(log.read_cached(&nothing).unwrap().unwrap(), full);
     assert!(matches!(log.read_cached(&request(6, 1)), Err(ReadError::OffsetOutOfRange { .. })));
     dir.close().unwrap();
 }
@@ -206,4 +207,44 @@ fn producers_survive_in_checkpoints() {
     dir.close().unwrap();
     let dir = open(&disk, &small_segments()).unwrap();
     assert_eq!(dir.log(&tp(0)).unwrap().producer_states(), states);
+}
+
+/// The latest timestamp of a log was taken from batches before its start, too, and then found nowhere.
+#[test]
+fn the_latest_timestamp_is_that_of_a_live_batch() {
+    let disk = FaultyDisk::new(1);
+    let dir = open(&disk, &small_segments()).unwrap();
+    let log = dir.create_log(tp(0)).unwrap();
+    let latest = || log.max_timestamp().unwrap().map(|batch| (batch.base_offset.0, batch.max_timestamp));
+    assert_eq!(latest(), None);
+    for batch in 0..60 {
+        append_at(&log, 1, 1_000, None, 100 - batch).unwrap();
+    }
+    dir.flush().unwrap();
+    assert_eq!(latest(), Some((0, 100)));
+    for start in [1, 25, 59] {
+        log.advance_log_start_offset(Offset(start)).unwrap();
+        dir.flush().unwrap();
+        assert_eq!(latest(), Some((start, 100 - start)));
+    }
+    log.advance_log_start_offset(Offset(60)).unwrap();
+    dir.flush().unwrap();
+    assert_eq!(latest(), None);
+}
+
+#[test]
+fn a_read_says_whether_its_limit_ended_it() {
+    let disk = FaultyDisk::new(1);
+    let dir = open(&disk, &LogDirConfig::default()).unwrap();
+    let log = dir.create_log(tp(0)).unwrap();
+    let batches: Vec<Bytes> = (0..3).map(|_| append(&log, 1, 1_000, None)).collect();
+    dir.flush().unwrap();
+    let two = batches[0].len() + batches[1].len();
+    for (bytes_max, upper_bound, expected) in
+        [(two, 3, true), (two, 2, false), (two - 1, 2, true), (3 * two, 3, false), (0, 3, true)]
+    {
+        let request = ReadRequest { upper_bound: Offset(upper_bound), ..request(0, bytes_max) };
+        assert_eq!(log.read_blocking(&request).unwrap().is_full, expected, "{request:?}");
+        assert_eq!(log.read_cached(&request).unwrap().unwrap().is_full, expected, "{request:?}");
+    }
 }

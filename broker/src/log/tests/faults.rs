@@ -1,6 +1,7 @@
 //! Disks that fail while they are used, and files that were damaged.
 
 use super::*;
+use crate::log::disk::Disk;
 use crate::log::testing::Faults;
 
 #[test]
@@ -11,6 +12,43 @@ fn a_failed_sync_fences_the_log_dir() {
 #[test]
 fn a_full_disk_fences_the_log_dir() {
     check_fenced(Faults { capacity_bytes: Some(1), ..Faults::default() });
+}
+
+/// A full disk used to fence the log dir, and a fenced log dir can give nothing back.
+#[test]
+fn appends_are_refused_before_the_disk_is_full() {
+    let disk = FaultyDisk::new(5);
+    let dir = open(&disk, &small_segments()).unwrap();
+    let log = dir.create_log(tp(0)).unwrap();
+    let append_some = || -> Result<i64, AppendError> {
+        for _ in 0..200 {
+            append_at(&log, 1, 1_000, None, 0)?;
+            dir.flush().unwrap();
+        }
+        Ok(log.log_end_offset().0)
+    };
+    append_some().unwrap();
+    let used: u64 = disk.list(&dir_path()).unwrap().iter().map(|name| size(&disk, name)).sum();
+    disk.set_faults(Faults { capacity_bytes: Some(used * 10 / 9), ..Faults::default() });
+    // The commit that sees it is the last one.
+    append_at(&log, 1, 1, None, 0).unwrap();
+    dir.flush().unwrap();
+    let refused = append_some().unwrap_err();
+    assert!(matches!(refused, AppendError::DiskFull { .. }), "{refused}");
+    let end = log.log_end_offset();
+    assert!(dir.failure().is_none());
+
+    // Log starts move and segments go, all the same.
+    log.advance_log_start_offset(end).unwrap();
+    dir.flush().unwrap();
+    assert!(dir.reclaim().unwrap().removed_segments > 5);
+    append(&log, 1, 10, None);
+    dir.flush().unwrap();
+    assert_eq!(log.log_end_offset(), end.plus(1));
+}
+
+fn size(disk: &FaultyDisk, name: &str) -> u64 {
+    disk.file_bytes(&dir_path().join(name)).unwrap()
 }
 
 #[test]

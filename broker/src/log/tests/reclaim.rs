@@ -165,3 +165,53 @@ fn a_quiet_log_dir_gives_back_its_newest_segment() {
     assert_eq!(read_all(&dir.log(&tp(1)).unwrap(), usize::MAX), expected);
     assert_eq!(dir.reclaim().unwrap(), Reclaimed::default(), "the newest segment holds nothing");
 }
+
+/// A rewritten segment kept the offsets that it had no batches for any more, so that its live bytes were taken
+/// for few, and it was rewritten at every reclaim, for ever.
+#[test]
+fn a_segment_is_not_rewritten_again_without_more_dead_bytes() {
+    let disk = FaultyDisk::new(1);
+    let (dir, log, batches) = filled(&disk, &small_segments());
+    drop(log);
+    dir.close().unwrap();
+    let dir = open(&disk, &small_segments()).unwrap();
+    let log = dir.log(&tp(0)).unwrap();
+    let start = log.inner().spans[0].end_offset - 4;
+    log.advance_log_start_offset(Offset(start)).unwrap();
+    dir.flush().unwrap();
+    assert_eq!(dir.reclaim().unwrap().rewritten_segments, 1);
+    for _ in 0..3 {
+        assert_eq!(dir.reclaim().unwrap(), Reclaimed::default());
+    }
+    let expected = batches[start as usize..].concat();
+    assert_eq!(read_all(&log, 10_000), expected);
+    disk.restart();
+    drop((log, dir));
+    let dir = open(&disk, &small_segments()).unwrap();
+    assert_eq!(dir.reclaim().unwrap(), Reclaimed::default());
+    assert_eq!(read_all(&dir.log(&tp(0)).unwrap(), 10_000), expected);
+}
+
+/// The same where the log start lies in a batch that holds most of the offsets.
+#[test]
+fn an_estimate_that_is_wrong_costs_one_rewrite() {
+    let disk = FaultyDisk::new(1);
+    let config = small_segments();
+    let dir = open(&disk, &config).unwrap();
+    let log = dir.create_log(tp(0)).unwrap();
+    let mut expected = Vec::new();
+    for records in [1, 1, 1, 1, 1, 1, 1, 1, 1, 1_000, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1] {
+        expected.push(append(&log, records, 1_000, None));
+        dir.flush().unwrap();
+    }
+    drop(log);
+    dir.close().unwrap();
+    let dir = open(&disk, &config).unwrap();
+    let log = dir.log(&tp(0)).unwrap();
+    // One offset of the batch of 1,000 is live.
+    log.advance_log_start_offset(Offset(1_008)).unwrap();
+    dir.flush().unwrap();
+    let rewrites: usize = (0..5).map(|_| dir.reclaim().unwrap().rewritten_segments).sum();
+    assert_eq!(rewrites, 1);
+    assert_eq!(read_all(&log, 10_000), expected[9..].concat());
+}

@@ -1,0 +1,61 @@
+//! Stops appends before the disk is full.
+//!
+//! A write that meets a full disk fails the log dir: nobody knows what of it was written, and a failed log dir can
+//! give nothing back. So the last bytes are kept for what makes room (moved log starts, removed segments) and for
+//! the metadata, and appends are refused meanwhile, which clients retry. What was queued before is written.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::disk::{Disk, Space};
+use super::partition::AppendError;
+
+/// What is kept free: more than all requests together have on the way with the default limits.
+const RESERVE_BYTES_MAX: u64 = 256 << 20;
+/// ... but no more than this part of a small disk.
+const RESERVE_DIVISOR: u64 = 8;
+
+#[derive(Debug, Default)]
+pub(crate) struct SpaceGuard {
+    is_low: AtomicBool,
+}
+
+impl SpaceGuard {
+    /// Looks how full the disk is: after each commit.
+    pub(crate) fn look(&self, disk: &dyn Disk, dir: &Path) {
+        // A disk that doesn't answer says it with the next write.
+        let Ok(space) = disk.space(dir) else { return };
+        let is_low = is_low(&space);
+        if self.is_low.swap(is_low, Ordering::AcqRel) != is_low {
+            let (dir, free_bytes) = (dir.display(), space.free_bytes);
+            match is_low {
+                true => tracing::error!(%dir, free_bytes, "the disk is nearly full: appends are refused"),
+                false => tracing::info!(%dir, free_bytes, "the disk has room again: appends are accepted"),
+            }
+        }
+    }
+
+    /// Refuses an append while the disk is nearly full.
+    pub(crate) fn admit(&self, disk: &dyn Disk, dir: &Path) -> Result<(), AppendError> {
+        if !self.is_low.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // Without commits nobody else looks.
+        self.look(disk, dir);
+        match disk.space(dir) {
+            Ok(space) if is_low(&space) => Err(AppendError::DiskFull {
+                free_bytes: space.free_bytes,
+                reserve_bytes: reserve_bytes(&space),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_low(space: &Space) -> bool {
+    space.free_bytes < reserve_bytes(space)
+}
+
+fn reserve_bytes(space: &Space) -> u64 {
+    (space.bytes / RESERVE_DIVISOR).min(RESERVE_BYTES_MAX)
+}
