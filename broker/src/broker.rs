@@ -117,6 +117,7 @@ impl RunningBroker {
         broker.lead_groups();
         tasks.spawn(maintenance::follow_metadata(Arc::clone(&broker)));
         tasks.spawn(maintenance::enforce_retention(Arc::clone(&broker)));
+        tasks.spawn(maintenance::compact(Arc::clone(&broker)));
         tasks.spawn(maintenance::scrub(Arc::clone(&broker)));
         tasks.spawn(server::run(listener, Arc::clone(&broker), broker.stopping.clone()));
         Ok(Self { broker, tasks, address })

@@ -35,6 +35,7 @@ mod queue;
 pub mod read;
 mod span;
 
+pub mod compaction;
 pub mod reclaim;
 pub mod retention;
 pub mod scrub;
@@ -42,8 +43,8 @@ pub mod scrub;
 mod commit;
 mod identity;
 mod pieces;
-mod rewrite;
 mod roll;
+mod segment_builder;
 mod space_guard;
 mod writer;
 
@@ -63,7 +64,7 @@ pub mod testing;
 pub struct LogNumber(pub u32);
 
 pub use identity::LogDirOwner;
-pub use schema::{FORMAT_VERSION, MalformedRow};
+pub use schema::{FORMAT_VERSION, MalformedRow, SegmentKind};
 
 #[cfg(test)]
 mod tests;

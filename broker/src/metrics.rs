@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::log::compaction::Compacted;
 use crate::log::metrics::{CommitStats, LogMetrics};
 
 /// 100 µs to 26 s, doubling.
@@ -167,6 +168,8 @@ pub(crate) struct LogDirMetrics {
     seal_duration: Histogram,
     disk_reads: Counter,
     reclaimed: Counter,
+    compacted: Counter,
+    compacted_away: Counter,
     scrubbed: Counter,
     damaged: Counter,
     failed: Gauge,
@@ -184,6 +187,8 @@ impl LogDirMetrics {
             seal_duration: histogram(),
             disk_reads: Counter::default(),
             reclaimed: Counter::default(),
+            compacted: Counter::default(),
+            compacted_away: Counter::default(),
             scrubbed: Counter::default(),
             damaged: Counter::default(),
             failed: Gauge::default(),
@@ -215,6 +220,18 @@ impl LogDirMetrics {
             "Bytes given back by removing and rewriting segments",
             Unit::Bytes,
             metrics.reclaimed.clone(),
+        );
+        log.register_with_unit(
+            "compacted",
+            "Bytes of record batches that compaction read",
+            Unit::Bytes,
+            metrics.compacted.clone(),
+        );
+        log.register_with_unit(
+            "compacted_away",
+            "Bytes of them that it did not write again",
+            Unit::Bytes,
+            metrics.compacted_away.clone(),
         );
         log.register_with_unit(
             "scrubbed",
@@ -250,6 +267,11 @@ impl LogMetrics for LogDirMetrics {
 
     fn reclaimed(&self, bytes: u64) {
         self.reclaimed.inc_by(bytes);
+    }
+
+    fn compacted(&self, compacted: &Compacted) {
+        self.compacted.inc_by(compacted.bytes_before);
+        self.compacted_away.inc_by(compacted.bytes_before.saturating_sub(compacted.bytes_after));
     }
 
     fn scrubbed(&self, bytes: u64, damaged: u64) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_broker::clock::SystemClock;
+use millstream_broker::log::SegmentKind;
 use millstream_broker::log::disk::{Disk, FileDisk};
 use millstream_broker::log::inspect::{inspect, verify};
 use serde_json::json;
@@ -26,10 +27,11 @@ fn dump(dir: &Path, output: &mut Output) -> Result<(), Failure> {
     for log_dir in log_dirs(dir)? {
         let segments = inspect(&log_dir, &disk).map_err(|error| Failure::Node(chain(&error)))?;
         for segment in segments {
-            let state = match (segment.is_sealed, segment.is_rewritten) {
-                (true, true) => "rewritten",
-                (true, false) => "sealed",
+            let state = match (segment.is_sealed, segment.kind) {
                 (false, _) => "active",
+                (true, SegmentKind::Appended) => "sealed",
+                (true, SegmentKind::Rewritten) => "rewritten",
+                (true, SegmentKind::Compacted) => "compacted",
             };
             if output.json() {
                 let log = |log: &millstream_broker::log::inspect::LogReport| {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use millstream_record::BatchBuilder;
+use millstream_record::{BatchBuilder, RecordBatch};
 use millstream_wire::ErrorCode;
 use millstream_wire::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use millstream_wire::delete_records_request::{
@@ -150,6 +150,34 @@ fn groups_live_in_the_offsets_topic_that_there_is() {
         }
         client.create_topic("another", &[]);
     }
+}
+
+/// A consumer of a compacted topic gets the last record of each key, once what is written is sealed.
+#[test]
+fn a_compacted_topic_keeps_the_last_record_of_a_key() {
+    const RECORDS: i64 = 50;
+    let settings = Settings::default().with("log.cleaner.backoff.ms", "10");
+    let node = Node::start_with(settings);
+    let mut client = client(&node);
+    let settings =
+        [("cleanup.policy", "compact"), ("segment.ms", "1"), ("min.cleanable.dirty.ratio", "0.01")];
+    client.create_topic("compacted", &settings);
+    for offset in 0..RECORDS {
+        assert_eq!(client.produce("compacted", batch_of(b"of one key")).base_offset, offset);
+    }
+    loop {
+        let response = client.call(&fetch_request("compacted", 0, 0, 0), FETCH_BY_NAME);
+        let partition = &response.responses[0].partitions[0];
+        assert_eq!((partition.error_code, partition.high_watermark), (ErrorCode::NONE, RECORDS));
+        let records = partition.records.as_ref().expect("the last record stays").contiguous();
+        let (first, rest) = RecordBatch::split_first(&records).expect("batches come whole");
+        if first.base_offset() == RECORDS - 1 {
+            assert_eq!((first.records_count(), rest.len()), (1, 0));
+            break;
+        }
+    }
+    assert_eq!(list_offset(&mut client, "compacted", -2), (ErrorCode::NONE, 0));
+    assert_eq!(client.produce("compacted", batch_of(b"next")).base_offset, RECORDS);
 }
 
 /// What is named twice is looked at once: an answer may be ten thousand times as large as the name.

@@ -1,9 +1,12 @@
 //! What the broker does by itself: follows the metadata, and lets go of old records.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Broker, blocking};
+use crate::log::compaction::{Compacted, CompactionPolicy};
+use crate::log::partition::Log;
 use crate::log::retention::RetentionPolicy;
 use crate::log::scrub::Scrub;
 
@@ -80,6 +83,52 @@ fn retain(broker: &Broker) {
                     tracing::error!(dir = %dir.path().display(), error, "can't reclaim space");
                     break;
                 }
+            }
+        }
+    }
+}
+
+/// Compacts the partitions that are due, every `log.cleaner.backoff.ms`.
+pub(super) async fn compact(broker: Arc<Broker>) {
+    let interval = Duration::from_millis(broker.config.log_cleaner_backoff_ms.unsigned_abs());
+    let keys_bytes_max = usize::try_from(broker.config.log_cleaner_dedupe_buffer_size).unwrap_or(usize::MAX);
+    while broker.sleep(interval).await {
+        let compacting = Arc::clone(&broker);
+        blocking(move || compact_all(&compacting, keys_bytes_max)).await;
+    }
+}
+
+fn compact_all(broker: &Broker, keys_bytes_max: usize) {
+    let mut policies = HashMap::new();
+    for topic in broker.topics.all() {
+        let config = topic.config();
+        for partition in topic.partitions().filter(|_| config.cleanup_policy.compact) {
+            let policy = CompactionPolicy {
+                min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
+                min_compaction_lag_ms: config.min_compaction_lag_ms,
+                max_compaction_lag_ms: config.max_compaction_lag_ms,
+                delete_retention_ms: config.delete_retention_ms,
+                segment_bytes: config.segment_bytes.unsigned_abs().into(),
+                segment_ms: config.segment_ms,
+                upper_bound: partition.bounds().last_stable,
+            };
+            policies.insert(partition.log().topic_id_partition(), policy);
+        }
+    }
+    if policies.is_empty() {
+        return;
+    }
+    for dir in broker.topics.log_dirs() {
+        let policy = |log: &Log| policies.get(&log.topic_id_partition()).cloned();
+        match dir.compact(broker.clock.wall_ms(), keys_bytes_max, policy) {
+            Ok(compacted) if compacted.logs > 0 => {
+                let Compacted { logs, bytes_before, bytes_after } = compacted;
+                tracing::debug!(dir = %dir.path().display(), logs, bytes_before, bytes_after, "compacted");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let error = &*error as &dyn std::error::Error;
+                tracing::error!(dir = %dir.path().display(), error, "can't compact");
             }
         }
     }

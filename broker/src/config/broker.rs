@@ -86,6 +86,11 @@ config_table! {
     log_scrub_bytes_per_second: i64, "log.scrub.bytes.per.second" = "8388608", Valid::AtLeast(1), Served, [],
         "How fast a scrub reads, all log dirs together.";
 
+    log_cleaner_backoff_ms: i64, "log.cleaner.backoff.ms" = "15000", Valid::AtLeast(1), Served, [],
+        "How often partitions are looked for that are due to be compacted.";
+    log_cleaner_dedupe_buffer_size: i64, "log.cleaner.dedupe.buffer.size" = "33554432", Valid::AtLeast(65536), Served, [],
+        "Memory for the keys of a partition that is compacted, 64 bytes each; with more keys it is read more than once.";
+
     // Groups.
     offsets_topic_num_partitions: i32, "offsets.topic.num.partitions" = "50", Valid::AtLeast(1), Served, [],
         "Partitions of __consumer_offsets, when it is created.";
@@ -109,7 +114,8 @@ config_table! {
     producer_id_expiration_ms: i32, "producer.id.expiration.ms" = "86400000", Valid::AtLeast(1), Served, [],
         "How long a partition remembers an idempotent producer that is silent.";
 
-    // Defaults of topic configurations that have no effect: accepted, so that a Kafka broker's file loads.
+    // Further defaults of topic configurations; those that are accepted have no effect, so that a Kafka broker's
+    // file loads.
     compression_type: CompressionType, "compression.type" = "producer", Valid::OneOf(CompressionType::NAMES), Accepted, [],
         "Default of the topics' compression.type.";
     compression_gzip_level: i32, "compression.gzip.level" = "-1", Valid::Between(-1, 9), Accepted, [],
@@ -118,13 +124,13 @@ config_table! {
         "Default of the topics' compression.lz4.level.";
     compression_zstd_level: i32, "compression.zstd.level" = "3", Valid::Between(-131_072, 22), Accepted, [],
         "Default of the topics' compression.zstd.level.";
-    log_cleaner_delete_retention_ms: i64, "log.cleaner.delete.retention.ms" = "86400000", Valid::AtLeast(0), Accepted, [],
+    log_cleaner_delete_retention_ms: i64, "log.cleaner.delete.retention.ms" = "86400000", Valid::AtLeast(0), Served, [],
         "Default of the topics' delete.retention.ms.";
-    log_cleaner_max_compaction_lag_ms: i64, "log.cleaner.max.compaction.lag.ms" = "9223372036854775807", Valid::AtLeast(1), Accepted, [],
+    log_cleaner_max_compaction_lag_ms: i64, "log.cleaner.max.compaction.lag.ms" = "9223372036854775807", Valid::AtLeast(1), Served, [],
         "Default of the topics' max.compaction.lag.ms.";
-    log_cleaner_min_cleanable_ratio: f64, "log.cleaner.min.cleanable.ratio" = "0.5", Valid::Ratio, Accepted, [],
+    log_cleaner_min_cleanable_ratio: f64, "log.cleaner.min.cleanable.ratio" = "0.5", Valid::Ratio, Served, [],
         "Default of the topics' min.cleanable.dirty.ratio.";
-    log_cleaner_min_compaction_lag_ms: i64, "log.cleaner.min.compaction.lag.ms" = "0", Valid::AtLeast(0), Accepted, [],
+    log_cleaner_min_compaction_lag_ms: i64, "log.cleaner.min.compaction.lag.ms" = "0", Valid::AtLeast(0), Served, [],
         "Default of the topics' min.compaction.lag.ms.";
     log_flush_interval_messages: i64, "log.flush.interval.messages" = "9223372036854775807", Valid::AtLeast(1), Accepted, [],
         "Default of the topics' flush.messages.";
@@ -139,14 +145,14 @@ config_table! {
     log_local_retention_ms: i64, "log.local.retention.ms" = "-2", Valid::AtLeast(-2), Accepted, [],
         "Default of the topics' local.retention.ms.";
     log_preallocate: bool, "log.preallocate" = "false", Valid::Any, Accepted, [], "Default of the topics' preallocate.";
-    log_roll_hours: i32, "log.roll.hours" = "168", Valid::AtLeast(1), Accepted, [], "Default of the topics' segment.ms, in hours.";
-    log_roll_ms: Option<i64>, "log.roll.ms" = null, Valid::AtLeast(1), Accepted, [],
+    log_roll_hours: i32, "log.roll.hours" = "168", Valid::AtLeast(1), Served, [], "Default of the topics' segment.ms, in hours.";
+    log_roll_ms: Option<i64>, "log.roll.ms" = null, Valid::AtLeast(1), Served, [],
         "Default of the topics' segment.ms; outranks log.roll.hours.";
     log_roll_jitter_hours: i32, "log.roll.jitter.hours" = "0", Valid::AtLeast(0), Accepted, [],
         "Default of the topics' segment.jitter.ms, in hours.";
     log_roll_jitter_ms: Option<i64>, "log.roll.jitter.ms" = null, Valid::AtLeast(0), Accepted, [],
         "Default of the topics' segment.jitter.ms; outranks log.roll.jitter.hours.";
-    log_segment_bytes: i32, "log.segment.bytes" = "1073741824", Valid::AtLeast(1_048_576), Accepted, [],
+    log_segment_bytes: i32, "log.segment.bytes" = "1073741824", Valid::AtLeast(1_048_576), Served, [],
         "Default of the topics' segment.bytes.";
     log_segment_delete_delay_ms: i64, "log.segment.delete.delay.ms" = "60000", Valid::AtLeast(0), Accepted, [],
         "Default of the topics' file.delete.delay.ms.";

@@ -15,7 +15,7 @@ config_table! {
 
     cleanup_policy: CleanupPolicy, "cleanup.policy" = "delete", Valid::EachOf(CleanupPolicy::NAMES), Served,
         ["log.cleanup.policy" Same],
-        "What removes old records: `delete` by time and size. Under `compact` alone neither does; superseded values of a key are kept.";
+        "What removes old records: `delete` by time and size, `compact` all but the last of a key.";
     compression_type: CompressionType, "compression.type" = "producer", Valid::OneOf(CompressionType::NAMES), Accepted,
         ["compression.type" Same],
         "The codec of batches in the log. Batches keep the producer's codec.";
@@ -25,7 +25,7 @@ config_table! {
         ["compression.lz4.level" Same], "The level where the broker compresses with lz4.";
     compression_zstd_level: i32, "compression.zstd.level" = "3", Valid::Between(-131_072, 22), Accepted,
         ["compression.zstd.level" Same], "The level where the broker compresses with zstd.";
-    delete_retention_ms: i64, "delete.retention.ms" = "86400000", Valid::AtLeast(0), Accepted,
+    delete_retention_ms: i64, "delete.retention.ms" = "86400000", Valid::AtLeast(0), Served,
         ["log.cleaner.delete.retention.ms" Same], "How long a compacted topic keeps the marker of a deleted key.";
     file_delete_delay_ms: i64, "file.delete.delay.ms" = "60000", Valid::AtLeast(0), Accepted,
         ["log.segment.delete.delay.ms" Same], "How long a removed segment stays on disk. Segments are shared by partitions and unlinked at once.";
@@ -43,7 +43,7 @@ config_table! {
         ["log.local.retention.bytes" Same], "Bytes kept locally under tiered storage; -2 follows retention.bytes.";
     local_retention_ms: i64, "local.retention.ms" = "-2", Valid::AtLeast(-2), Accepted,
         ["log.local.retention.ms" Same], "Time kept locally under tiered storage; -2 follows retention.ms.";
-    max_compaction_lag_ms: i64, "max.compaction.lag.ms" = "9223372036854775807", Valid::AtLeast(1), Accepted,
+    max_compaction_lag_ms: i64, "max.compaction.lag.ms" = "9223372036854775807", Valid::AtLeast(1), Served,
         ["log.cleaner.max.compaction.lag.ms" Same], "The longest that a record of a compacted topic stays uncompacted.";
     max_message_bytes: i32, "max.message.bytes" = "1048588", Valid::AtLeast(0), Served,
         ["message.max.bytes" Same], "The largest record batch that is accepted, compressed.";
@@ -53,9 +53,9 @@ config_table! {
         ["log.message.timestamp.before.max.ms" Same], "How far a record's timestamp may lie in the broker's past.";
     message_timestamp_type: TimestampType, "message.timestamp.type" = "CreateTime", Valid::OneOf(TimestampType::NAMES), Served,
         ["log.message.timestamp.type" Same], "Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).";
-    min_cleanable_dirty_ratio: f64, "min.cleanable.dirty.ratio" = "0.5", Valid::Ratio, Accepted,
+    min_cleanable_dirty_ratio: f64, "min.cleanable.dirty.ratio" = "0.5", Valid::Ratio, Served,
         ["log.cleaner.min.cleanable.ratio" Same], "The share of uncompacted bytes from which compaction starts.";
-    min_compaction_lag_ms: i64, "min.compaction.lag.ms" = "0", Valid::AtLeast(0), Accepted,
+    min_compaction_lag_ms: i64, "min.compaction.lag.ms" = "0", Valid::AtLeast(0), Served,
         ["log.cleaner.min.compaction.lag.ms" Same], "The least time that a record stays uncompacted.";
     min_insync_replicas: i32, "min.insync.replicas" = "1", Valid::AtLeast(1), Served,
         ["min.insync.replicas" Same], "In-sync replicas that a produce with acks=all needs.";
@@ -72,14 +72,14 @@ config_table! {
     retention_ms: i64, "retention.ms" = "604800000", Valid::AtLeast(-1), Served,
         ["log.retention.ms" Same, "log.retention.minutes" Minutes, "log.retention.hours" Hours],
         "How long records are kept; -1 is for ever.";
-    segment_bytes: i32, "segment.bytes" = "1073741824", Valid::AtLeast(1_048_576), Accepted,
-        ["log.segment.bytes" Same], "The size of a partition's segment. Partitions share segments of log.dir.segment.bytes.";
+    segment_bytes: i32, "segment.bytes" = "1073741824", Valid::AtLeast(1_048_576), Served,
+        ["log.segment.bytes" Same], "What a compacted partition may have in the newest segment, which is not compacted. Partitions share segments of log.dir.segment.bytes.";
     segment_index_bytes: i32, "segment.index.bytes" = "10485760", Valid::AtLeast(4), Accepted,
         ["log.index.size.max.bytes" Same], "The size of a segment's index file. The index lies in the segment.";
     segment_jitter_ms: i64, "segment.jitter.ms" = "0", Valid::AtLeast(0), Accepted,
         ["log.roll.jitter.ms" Same, "log.roll.jitter.hours" Hours], "A random part of segment.ms.";
-    segment_ms: i64, "segment.ms" = "604800000", Valid::AtLeast(1), Accepted,
-        ["log.roll.ms" Same, "log.roll.hours" Hours], "The age at which a partition's segment is rolled.";
+    segment_ms: i64, "segment.ms" = "604800000", Valid::AtLeast(1), Served,
+        ["log.roll.ms" Same, "log.roll.hours" Hours], "How long a compacted partition's records stay in the newest segment, which is not compacted.";
     unclean_leader_election_enable: bool, "unclean.leader.election.enable" = "false", Valid::Any, Accepted,
         ["unclean.leader.election.enable" Same], "Whether a replica outside the ISR may lead, at the price of lost records.";
 }

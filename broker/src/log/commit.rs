@@ -9,6 +9,7 @@ use redb::Database;
 
 use super::LogNumber;
 use super::batch::BatchMeta;
+use super::compaction::CompactedSegments;
 use super::error::StorageError;
 use super::partition::Log;
 use super::pieces::{PIECE_BYTES_MAX, piece_lengths};
@@ -32,6 +33,7 @@ pub(crate) struct Commit {
     pub(crate) logs: Vec<LogChanges>,
     pub(crate) created: Vec<Arc<Log>>,
     pub(crate) deleted: Vec<Arc<Log>>,
+    pub(crate) added: Vec<Arc<CompactedSegments>>,
 }
 
 pub(crate) struct LogChanges {
@@ -65,6 +67,7 @@ impl Commit {
                 logs: Vec::with_capacity(arrival.len()),
                 created: Vec::new(),
                 deleted: Vec::new(),
+                added: Vec::new(),
             },
         };
         for command in commands {
@@ -114,7 +117,7 @@ fn log_number(command: &Command) -> Option<LogNumber> {
         | Command::Delete { log }
         | Command::Append { log, .. }
         | Command::Change { log, .. } => Some(log.number()),
-        Command::RemoveSegment(_) | Command::Roll | Command::Barrier(_) => None,
+        Command::RemoveSegment(_) | Command::AddSegments(_) | Command::Roll | Command::Barrier(_) => None,
     }
 }
 
@@ -137,6 +140,12 @@ impl Builder {
                 self.commit.deleted.push(log);
             }
             Command::RemoveSegment(number) => self.entries.push(&Entry::RemoveSegment(number)),
+            Command::AddSegments(added) => {
+                for number in added.numbers() {
+                    self.entries.push(&Entry::AddSegment(number));
+                }
+                self.commit.added.push(added);
+            }
             Command::Change { log, change } => self.change(log, change),
             Command::Append { log, data, metas } => {
                 let mut rest = data.as_ref();

@@ -142,7 +142,7 @@ impl LogDir {
             return Err(CreateLogError::Exists(tp));
         }
         let number = LogNumber(self.shared.next_log_number.fetch_add(1, Ordering::AcqRel));
-        let inner = LogInner { state: LogState::default(), spans: Vec::new() };
+        let inner = LogInner::new(LogState::default());
         let log = Arc::new(Log::new(tp, number, self.shared.clone(), inner));
         let command = Command::Create { log: log.clone() };
         self.shared.queue.push(command).map_err(|error| CreateLogError::Append(tp, error))?;

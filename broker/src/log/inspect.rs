@@ -18,7 +18,7 @@ use super::LogNumber;
 use super::disk::{Access, Disk};
 use super::error::{OpenError, StorageError};
 use super::recovery;
-use super::schema::{self, Entry, SealRow, SegmentHeader, decode_checkpoint, decode_entries};
+use super::schema::{self, Entry, SealRow, SegmentHeader, SegmentKind, decode_checkpoint, decode_entries};
 use super::segment::{Segment, SegmentId, SegmentReader, open_writable};
 use super::state::Change;
 use crate::ids::{Offset, TopicIdPartition};
@@ -30,8 +30,7 @@ pub struct SegmentReport {
     pub number: u32,
     pub format_version: u16,
     pub is_sealed: bool,
-    /// Its live batches were copied out of an older file; it has no entries.
-    pub is_rewritten: bool,
+    pub kind: SegmentKind,
     pub file_bytes: u64,
     /// Bytes of batches, dead or alive.
     pub batch_bytes: u64,
@@ -155,7 +154,7 @@ fn report(
         number: header.number,
         format_version: header.format_version,
         is_sealed: seal.is_some(),
-        is_rewritten: header.is_rewritten,
+        kind: header.kind,
         file_bytes,
         batch_bytes: seal.map_or(batch_bytes, |seal| seal.end_position),
         batches: logs.values().map(|log| log.batches).sum(),

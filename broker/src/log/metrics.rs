@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::compaction::Compacted;
+
 /// One commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitStats {
@@ -22,6 +24,8 @@ pub trait LogMetrics: Send + Sync {
     fn read_from_disk(&self, _bytes: usize) {}
     /// Segments were removed or rewritten, and gave back that many bytes.
     fn reclaimed(&self, _bytes: u64) {}
+    /// Logs were compacted.
+    fn compacted(&self, _compacted: &Compacted) {}
     /// A scrub read so many bytes, and found so many batches damaged.
     fn scrubbed(&self, _bytes: u64, _damaged: u64) {}
     /// The log dir failed.

@@ -15,7 +15,7 @@ use super::error::StorageError;
 use super::leader_epochs::LeaderEpochs;
 use super::producer_states::ProducerStates;
 use super::queue::Command;
-use super::schema::Range;
+use super::schema::{Range, SegmentKind};
 use super::segment::Segment;
 use super::span::{Span, SpanIndex};
 use super::state::{Change, LogState};
@@ -67,6 +67,8 @@ pub(crate) struct LogInner {
     pub(crate) state: LogState,
     /// Ascending and without a gap from the log start on.
     pub(crate) spans: Vec<Span>,
+    /// Below this, compaction has left at most one record of a key.
+    pub(crate) compacted_to: i64,
 }
 
 impl Log {
@@ -253,6 +255,29 @@ impl std::fmt::Debug for Log {
 }
 
 impl LogInner {
+    pub(crate) fn new(state: LogState) -> Self {
+        Self { state, spans: Vec::new(), compacted_to: 0 }
+    }
+
+    /// How far what compaction wrote reaches.
+    pub(crate) fn end_of_compacted(&self) -> i64 {
+        let compacted = self.spans.iter().filter(|span| span.segment.kind() == SegmentKind::Compacted);
+        compacted.map(|span| span.end_offset).max().unwrap_or(0)
+    }
+
+    /// Takes over what compaction wrote, in place of what segments before it hold. `spans` ascend.
+    pub(crate) fn adopt(&mut self, spans: Vec<Span>) {
+        let Some(last) = spans.last().map(|span| span.segment.number) else { return };
+        let later = self.spans.drain(..).filter(|span| span.segment.number > last);
+        let later: Vec<Span> = later.collect();
+        self.spans = spans;
+        for span in later {
+            self.push_span(span);
+        }
+        self.clip();
+        self.compacted_to = self.end_of_compacted();
+    }
+
     /// The one place that keeps state and spans in step.
     pub(crate) fn apply(&mut self, segment: &Arc<Segment>, change: &Change, position: u64) {
         self.state.fold(change);
@@ -265,9 +290,15 @@ impl LogInner {
                 let span = self.spans.last_mut().expect("one was pushed if there was none");
                 span.push(batch, position);
             }
-            Change::Truncate(end) => self.truncate(end.0),
+            Change::Truncate(end) => {
+                self.truncate(end.0);
+                self.compacted_to = self.compacted_to.min(end.0);
+            }
             Change::AdvanceLogStart(start) => self.spans.retain(|span| span.end_offset > start.0),
-            Change::Restart(_) => self.spans.clear(),
+            Change::Restart(_) => {
+                self.spans.clear();
+                self.compacted_to = 0;
+            }
         }
     }
 

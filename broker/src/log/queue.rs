@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::batch::BatchMeta;
+use super::compaction::CompactedSegments;
 use super::error::StorageError;
 use super::partition::{AppendError, Log};
 use super::state::Change;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     },
     /// The segment's file goes once this is synced.
     RemoveSegment(u32),
+    /// Compacted segments count once this is synced.
+    AddSegments(Arc<CompactedSegments>),
     /// The newest segment is sealed, and a new one begun.
     Roll,
     /// Answered when everything before it is on disk.

@@ -114,7 +114,7 @@ impl Log {
                     }
                 }
             }
-            if !was_retired {
+            if !was_retired || !batches.slices.is_empty() {
                 return Ok(batches.finish());
             }
             request.from = Offset(batches.next_offset);
@@ -220,7 +220,7 @@ impl Log {
     }
 
     /// Hands out the log's live batches in a segment, from about `from` on, until `each` breaks off;
-    /// `None` if the segment was retired.
+    /// `None` if the segment is not the log's any more, so that whoever reads looks again where to go on.
     pub(crate) fn each_entry(
         &self,
         segment: &Arc<Segment>,
@@ -231,11 +231,12 @@ impl Log {
             let mut next = from;
             loop {
                 match self.index_from(segment, next) {
-                    IndexPart::Nothing => return Ok(ControlFlow::Continue(())),
+                    IndexPart::Gone => return Ok(None),
+                    IndexPart::Nothing => return Ok(Some(ControlFlow::Continue(()))),
                     IndexPart::Memory(entries) => {
                         for entry in &entries {
                             if each(reader, entry)?.is_break() {
-                                return Ok(ControlFlow::Break(()));
+                                return Ok(Some(ControlFlow::Break(())));
                             }
                             next = entry.end_offset();
                         }
@@ -252,12 +253,12 @@ impl Log {
                             flow = each(reader, entry)?;
                             Ok(flow)
                         })?;
-                        return Ok(flow);
+                        return Ok(Some(flow));
                     }
                 }
             }
         })?;
-        Ok(read.map(|(flow, was_opened)| {
+        Ok(read.and_then(|(flow, was_opened)| {
             if was_opened.0 {
                 self.dir.open_segments.opened(segment);
             }
@@ -269,7 +270,7 @@ impl Log {
     fn index_from(&self, segment: &Arc<Segment>, from: i64) -> IndexPart {
         let inner = self.inner();
         let Some(span) = inner.spans.iter().find(|span| Arc::ptr_eq(&span.segment, segment)) else {
-            return IndexPart::Nothing;
+            return IndexPart::Gone;
         };
         match &span.index {
             SpanIndex::Sealed => IndexPart::Sealed(span.first_offset..span.end_offset),
@@ -284,6 +285,8 @@ impl Log {
 
 /// What is known of a log's batches in a segment.
 enum IndexPart {
+    /// The log has nothing in the segment, or nothing any more: it was truncated, or what it had is elsewhere now.
+    Gone,
     Nothing,
     Memory(Vec<IndexEntry>),
     /// The segment's own index, of which these offsets are live.

@@ -14,10 +14,10 @@ use super::disk::Access;
 use super::error::StorageError;
 use super::partition::Log;
 use super::queue::Command;
-use super::rewrite::Rewrite;
 use super::roll::UNFINISHED_SUFFIX;
-use super::schema;
+use super::schema::{self, SealRow, SegmentHeader, SegmentKind};
 use super::segment::{Segment, open_writable};
+use super::segment_builder::SegmentBuilder;
 
 /// A segment is rewritten when less than this part of its batches is live.
 const LIVE_PERCENT_MIN: u64 = 50;
@@ -133,17 +133,24 @@ fn rewrite(
     let unfinished = shared.path.join(schema::segment_file_name(old.number) + UNFINISHED_SUFFIX);
     let database = open_writable(&*shared.disk, &unfinished, Access::Create)?;
     let segment = Segment::writable(old.number, shared.next_segment_id(), unfinished.clone(), database);
+    let (header, seal) = header_and_seal(shared, old)?;
+    let kind = match header.kind {
+        SegmentKind::Compacted => SegmentKind::Compacted,
+        SegmentKind::Appended | SegmentKind::Rewritten => SegmentKind::Rewritten,
+    };
+    let header = SegmentHeader { kind, ..header };
     let (ranges, bytes) = segment.write(|database| {
-        let mut rewrite = Rewrite::begin(shared, database, &unfinished, old)?;
+        let mut builder = SegmentBuilder::begin(database, &unfinished, &header)?;
         for log in logs {
-            rewrite.copy_log(log, old)?;
+            copy_log(&mut builder, log, old)?;
         }
-        rewrite.finish()
+        builder.finish(seal.end_commit)
     })?;
     segment.close_writable()?;
 
     let new = Arc::new(Segment::sealed(old.number, segment.id, old.path.clone()));
     new.set_bytes(bytes);
+    new.set_kind(kind);
     old.retire(|| {
         shared.disk.rename(&unfinished, &old.path).map_err(StorageError::io("rename", &unfinished))?;
         shared.disk.sync_dir(&shared.path).map_err(StorageError::io("sync", &shared.path))?;
@@ -153,6 +160,37 @@ fn rewrite(
         }
         Ok((new, old.bytes().saturating_sub(bytes)))
     })
+}
+
+fn header_and_seal(shared: &DirShared, segment: &Segment) -> Result<(SegmentHeader, SealRow), StorageError> {
+    let read = segment.read(&*shared.disk, |reader| {
+        let row = |key| {
+            let missing = || StorageError::inconsistent(reader.path(), "it has no header or seal");
+            reader.segment_row(key)?.ok_or_else(missing)
+        };
+        let header = SegmentHeader::decode(&row(schema::SEGMENT_HEADER)?);
+        let seal = SealRow::decode(&row(schema::SEGMENT_SEAL)?);
+        let failed = StorageError::row(reader.path());
+        Ok((header.map_err(&failed)?, seal.map_err(&failed)?))
+    })?;
+    Ok(read.expect("reclaiming alone retires segments, one at a time").0)
+}
+
+fn copy_log(builder: &mut SegmentBuilder, log: &Log, old: &Arc<Segment>) -> Result<(), StorageError> {
+    let mut entries: Vec<IndexEntry> = Vec::new();
+    let log_start = log.log_start_offset().0;
+    each_live_batch(log, old, |entry, bytes| {
+        entries.push(IndexEntry { position: builder.put(&bytes)?, ..*entry });
+        Ok(())
+    })?;
+    let offsets = log.inner().offsets_in(old);
+    if let Some(offsets) = offsets {
+        // What lies before the log start is gone, but for the batch that it lies in.
+        let first_kept = entries.first().map_or(offsets.end, |first| first.base_offset);
+        let offsets = offsets.start.max(log_start.min(first_kept))..offsets.end;
+        builder.end_log(log.number(), &entries, offsets);
+    }
+    Ok(())
 }
 
 /// Hands out a log's live batches in a segment, with their bytes.

@@ -150,7 +150,12 @@ impl NewestSegment {
                 _ => None,
             })
             .collect();
-        for number in self.older.iter().filter(|number| !removed.contains(number)) {
+        let added = self.entries.iter().filter_map(|(entry, _)| match entry {
+            Entry::AddSegment(number) => Some(*number),
+            _ => None,
+        });
+        let known: Vec<u32> = self.older.iter().copied().chain(added).collect();
+        for number in known.iter().filter(|number| !removed.contains(number)) {
             if !found.contains(number) {
                 let path = shared.path.join(schema::segment_file_name(*number));
                 return Err(OpenError::MissingSegment { path });
@@ -159,7 +164,7 @@ impl NewestSegment {
         let leftover: Vec<u32> = found
             .iter()
             .copied()
-            .filter(|number| removed.contains(number) || !self.older.contains(number))
+            .filter(|number| removed.contains(number) || !known.contains(number))
             .collect();
         for number in &leftover {
             let path = shared.path.join(schema::segment_file_name(*number));
@@ -177,11 +182,12 @@ impl NewestSegment {
     ) -> Result<Recovered, OpenError> {
         let mut logs: BTreeMap<LogNumber, (TopicIdPartition, LogInner)> = BTreeMap::new();
         for (number, (tp, state)) in self.checkpoint {
-            let mut inner = LogInner { state, spans: Vec::new() };
+            let mut inner = LogInner::new(state);
             for span in spans.remove(&number).unwrap_or_default() {
                 inner.push_span(span);
             }
             inner.clip();
+            inner.compacted_to = inner.end_of_compacted();
             logs.insert(number, (tp, inner));
         }
         let mut next_log_number = self.next_log_number;
@@ -190,12 +196,12 @@ impl NewestSegment {
         for (index, (entry, position)) in self.entries.into_iter().enumerate() {
             match entry {
                 Entry::Create(number, tp) => {
-                    let inner = LogInner { state: LogState::default(), spans: Vec::new() };
+                    let inner = LogInner::new(LogState::default());
                     logs.insert(number, (tp, inner));
                     next_log_number = next_log_number.max(number.0 + 1);
                 }
                 Entry::Delete(number) => drop(logs.remove(&number)),
-                Entry::RemoveSegment(_) => {}
+                Entry::RemoveSegment(_) | Entry::AddSegment(_) => {}
                 Entry::Change(number, change) => {
                     let unknown = || unknown_log(shared, &self.segment, number);
                     let (tp, inner) = logs.get_mut(&number).ok_or_else(unknown)?;

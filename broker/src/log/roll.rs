@@ -14,13 +14,16 @@ use super::dir::DirShared;
 use super::disk::Access;
 use super::error::StorageError;
 use super::partition::{Log, LogInner};
-use super::schema::{self, CHECKPOINT, INDEX, RANGES, SEGMENT, SealRow, SegmentHeader};
+use super::schema::{self, CHECKPOINT, INDEX, RANGES, SEGMENT, SealRow, SegmentHeader, SegmentKind};
 use super::segment::{Segment, open_writable};
 use super::span::SpanIndex;
 
 /// What a file is called until its first commit is synced, so that a file with a segment's name
 /// always is one.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".tmp";
+
+/// From one segment's number to the next: those between are for the compacted segments that come before it.
+pub(crate) const SEGMENT_NUMBER_STEP: u32 = 64;
 
 /// Opens a new segment whose checkpoint holds `logs`.
 pub(crate) fn create_segment(
@@ -39,7 +42,7 @@ pub(crate) fn create_segment(
         number,
         first_commit,
         next_log_number: shared.next_log_number.load(Ordering::Acquire),
-        is_rewritten: false,
+        kind: SegmentKind::Appended,
         older: shared.segments().keys().copied().collect(),
     };
     let transaction = database.begin_write().map_err(StorageError::segment(&path))?;

@@ -13,12 +13,13 @@ use redb::TableDefinition;
 
 pub(crate) use checkpoint::{decode_checkpoint, encode_checkpoint};
 pub(crate) use entries::{EntriesEncoder, Entry, decode_entries};
+pub use header::SegmentKind;
 pub(crate) use header::{SealRow, SegmentHeader};
 pub(crate) use index::{INDEX_CHUNK_ENTRIES, Range, decode_index_chunk, encode_index_chunk};
 pub use packed::MalformedRow;
 
 /// Version of the segment format that this release writes, and the newest that it reads.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 
 /// What the segment is: [`SEGMENT_HEADER`] from its first commit, [`SEGMENT_SEAL`] from its last.
 pub(crate) const SEGMENT: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("segment");

@@ -5,7 +5,7 @@ mod reader;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase};
 
@@ -13,6 +13,7 @@ pub(crate) use reader::{BlockPiece, SegmentReader};
 
 use super::disk::{Access, AnyBackend, Disk};
 use super::error::StorageError;
+use super::schema::SegmentKind;
 
 /// redb's cache of the segment that is written: what it re-reads of it are the right edges of two
 /// B-trees; the data are in the tail cache.
@@ -36,6 +37,7 @@ pub(crate) struct Segment {
     /// What its live bytes are compared with: its bytes, until it is rewritten.
     reclaim_basis: AtomicU64,
     is_sealed: AtomicBool,
+    kind: OnceLock<SegmentKind>,
     file: RwLock<SegmentFile>,
 }
 
@@ -69,6 +71,7 @@ impl Segment {
             bytes: AtomicU64::new(0),
             reclaim_basis: AtomicU64::new(0),
             is_sealed: AtomicBool::new(false),
+            kind: OnceLock::new(),
             file: RwLock::new(SegmentFile::Writable(database)),
         }
     }
@@ -81,6 +84,7 @@ impl Segment {
             bytes: AtomicU64::new(0),
             reclaim_basis: AtomicU64::new(0),
             is_sealed: AtomicBool::new(true),
+            kind: OnceLock::new(),
             file: RwLock::new(SegmentFile::Shut),
         }
     }
@@ -196,6 +200,16 @@ impl Segment {
     /// Whether its index is on disk, and nowhere else.
     pub(crate) fn is_sealed(&self) -> bool {
         self.is_sealed.load(Ordering::Acquire)
+    }
+
+    /// What its header says; one that is written is none of the others.
+    pub(crate) fn kind(&self) -> SegmentKind {
+        self.kind.get().copied().unwrap_or(SegmentKind::Appended)
+    }
+
+    pub(crate) fn set_kind(&self, kind: SegmentKind) {
+        let known = *self.kind.get_or_init(|| kind);
+        assert_eq!(known, kind, "a segment is of one kind");
     }
 
     pub(crate) fn mark_sealed(&self) {

@@ -35,6 +35,11 @@ impl SpaceGuard {
         }
     }
 
+    /// Whether so many bytes can be written beside what is kept free.
+    pub(crate) fn has_room_for(&self, bytes: u64, disk: &dyn Disk, dir: &Path) -> bool {
+        disk.space(dir).is_ok_and(|space| space.free_bytes.saturating_sub(reserve_bytes(&space)) > bytes)
+    }
+
     /// Refuses an append while the disk is nearly full.
     pub(crate) fn admit(&self, disk: &dyn Disk, dir: &Path) -> Result<(), AppendError> {
         if !self.is_low.load(Ordering::Acquire) {

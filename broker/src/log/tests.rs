@@ -1,6 +1,7 @@
 //! The storage engine as a whole, on a disk in memory.
 
 mod basics;
+mod compaction;
 mod crash;
 mod faults;
 mod files;

@@ -14,7 +14,7 @@ use super::error::StorageError;
 use super::metrics::CommitStats;
 use super::partition::Log;
 use super::queue::Command;
-use super::roll::{create_segment, write_seal};
+use super::roll::{SEGMENT_NUMBER_STEP, create_segment, write_seal};
 use super::schema::SealRow;
 use super::segment::Segment;
 
@@ -98,6 +98,9 @@ impl Writer {
         for touched in &commit.logs {
             touched.log.apply(segment, &touched.changes);
         }
+        for added in commit.added {
+            added.publish(&self.shared);
+        }
         self.shared.unless_fenced(|| {
             for touched in &commit.logs {
                 touched.log.notify_flushed();
@@ -127,7 +130,8 @@ impl Writer {
 
     fn roll(&mut self) -> Result<(), StorageError> {
         let old = self.active.segment.clone();
-        let next = create_segment(&self.shared, old.number + 1, self.active.next_commit, &self.logs)?;
+        let next =
+            create_segment(&self.shared, next_number(old.number), self.active.next_commit, &self.logs)?;
         let seal = SealRow { end_commit: self.active.next_commit, end_position: self.active.position };
         self.active.segment = next;
         self.active.position = 0;
@@ -152,6 +156,11 @@ impl Writer {
             seal.join().expect("sealing panics only on a broken invariant");
         }
     }
+}
+
+/// Files end long before numbers do: at 16 MiB a segment, after an exabyte.
+fn next_number(number: u32) -> u32 {
+    number.checked_add(SEGMENT_NUMBER_STEP).expect("segments' numbers don't run out")
 }
 
 type Answer = SyncSender<Result<(), Arc<StorageError>>>;

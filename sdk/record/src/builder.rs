@@ -114,6 +114,15 @@ impl BatchBuilder {
         self
     }
 
+    /// The time from which compaction may drop the batch's tombstones (KIP-534). It takes the place of the base
+    /// timestamp.
+    #[must_use]
+    pub fn delete_horizon(mut self, horizon: i64) -> Self {
+        self.attributes = self.attributes.with_delete_horizon(true);
+        self.base_timestamp = Some(horizon);
+        self
+    }
+
     /// The broker's timestamp for every record.
     #[must_use]
     pub fn append_time(mut self, timestamp: i64) -> Self {

@@ -19,7 +19,7 @@ use crate::log::error::{OpenError, StorageError};
 use crate::log::metrics::NoMetrics;
 use crate::log::partition::Log;
 use crate::log::recovery::{self, batch_is_intact};
-use crate::log::schema::{self, Entry, decode_entries};
+use crate::log::schema::{self, Entry, SegmentKind, decode_entries};
 use crate::log::segment::SegmentReader;
 use crate::log::state::Change;
 
@@ -140,8 +140,10 @@ fn check_segment(disk: &OverlayDisk, number: u32, check: &mut SegmentCheck<'_>) 
             }
         };
         check_blocks(reader, check)?;
-        let appended =
-            if header.is_rewritten { None } else { Some(check_entries(reader, header.first_commit, check)?) };
+        let appended = match header.kind {
+            SegmentKind::Appended => Some(check_entries(reader, header.first_commit, check)?),
+            SegmentKind::Rewritten | SegmentKind::Compacted => None,
+        };
         check_index(reader, appended.as_ref(), check)
     })?;
     read.expect("nobody retires a segment that is verified");
@@ -248,7 +250,7 @@ fn check_log(log: &Log, verification: &mut Verification) -> Result<(), String> {
             if entry.last_offset < start {
                 return Ok(ControlFlow::Continue(()));
             }
-            if entry.base_offset > next {
+            if entry.base_offset > next && segment.kind() != SegmentKind::Compacted {
                 gaps.insert(next, entry.base_offset);
             }
             next = entry.end_offset();
@@ -263,7 +265,8 @@ fn check_log(log: &Log, verification: &mut Verification) -> Result<(), String> {
         })
         .map_err(|error| error_chain(&error))?;
     }
-    if next < end {
+    let last = log.inner().spans.last().map(|span| (span.end_offset, span.segment.kind()));
+    if next < end && last != Some((end, SegmentKind::Compacted)) {
         gaps.insert(next, end);
     }
     match gaps.pop_first() {

@@ -97,8 +97,9 @@ fn read_sealed(
     segment: &Segment,
 ) -> Result<Result<Vec<(LogNumber, schema::Range)>, OpenError>, StorageError> {
     let read = segment.read(&*shared.disk, |reader| {
-        if let Err(error) = read_header(reader, segment.number)? {
-            return Ok(Err(error));
+        match read_header(reader, segment.number)? {
+            Ok(header) => segment.set_kind(header.kind),
+            Err(error) => return Ok(Err(error)),
         }
         let Some(seal) = reader.segment_row(schema::SEGMENT_SEAL)? else {
             let what = "it isn't sealed".to_owned();
@@ -144,12 +145,10 @@ fn rebuild_index(reader: &SegmentReader<'_>, segment: &Arc<Segment>) -> Result<R
         seal.end_commit = commit + 1;
         let end = decode_entries(row, |entry, position| match entry {
             Entry::Delete(number) => drop(logs.remove(&number)),
-            Entry::Create(..) | Entry::RemoveSegment(_) => {}
+            Entry::Create(..) | Entry::RemoveSegment(_) | Entry::AddSegment(_) => {}
             Entry::Change(number, change) => {
                 // Only the spans count here; the state is the next segment's checkpoint.
-                let inner = logs
-                    .entry(number)
-                    .or_insert_with(|| LogInner { state: LogState::default(), spans: Vec::new() });
+                let inner = logs.entry(number).or_insert_with(|| LogInner::new(LogState::default()));
                 inner.apply(segment, &change, position);
             }
         });

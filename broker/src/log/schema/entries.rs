@@ -17,6 +17,7 @@ const TAG_TRUNCATE: u8 = 4;
 const TAG_LOG_START: u8 = 5;
 const TAG_RESTART: u8 = 6;
 const TAG_REMOVE_SEGMENT: u8 = 7;
+const TAG_ADD_SEGMENT: u8 = 8;
 
 const FLAG_PRODUCER: u8 = 1;
 const FLAG_TRANSACTIONAL: u8 = 2;
@@ -31,6 +32,8 @@ pub(crate) enum Entry {
     Change(LogNumber, Change),
     /// The segment holds nothing that counts; its file goes once this is synced.
     RemoveSegment(u32),
+    /// A compacted segment counts from now on.
+    AddSegment(u32),
 }
 
 /// Packs entries as they come; consecutive batches of a log share what they have in common.
@@ -66,6 +69,10 @@ impl EntriesEncoder {
             Entry::Delete(log) => self.tag(TAG_DELETE, *log),
             Entry::RemoveSegment(number) => {
                 self.row.u8(TAG_REMOVE_SEGMENT);
+                self.row.varint(u64::from(*number));
+            }
+            Entry::AddSegment(number) => {
+                self.row.u8(TAG_ADD_SEGMENT);
                 self.row.varint(u64::from(*number));
             }
             Entry::Change(log, Change::Truncate(offset)) => self.offset(TAG_TRUNCATE, *log, *offset),
@@ -157,6 +164,7 @@ pub(crate) fn decode_entries(row: &[u8], mut each: impl FnMut(Entry, u64)) -> Re
             }
             TAG_DELETE => Entry::Delete(log),
             TAG_REMOVE_SEGMENT => Entry::RemoveSegment(number),
+            TAG_ADD_SEGMENT => Entry::AddSegment(number),
             TAG_TRUNCATE => Entry::Change(log, Change::Truncate(Offset(row.signed()?))),
             TAG_LOG_START => Entry::Change(log, Change::AdvanceLogStart(Offset(row.signed()?))),
             TAG_RESTART => Entry::Change(log, Change::Restart(Offset(row.signed()?))),
@@ -253,6 +261,7 @@ mod tests {
             }),
             1 => log.clone().prop_map(Entry::Delete),
             1 => any::<u32>().prop_map(Entry::RemoveSegment),
+            1 => any::<u32>().prop_map(Entry::AddSegment),
             1 => (log.clone(), offset.clone()).prop_map(|(l, o)| Entry::Change(l, Change::Truncate(o))),
             1 => (log.clone(), offset.clone()).prop_map(|(l, o)| Entry::Change(l, Change::AdvanceLogStart(o))),
             1 => (log, offset).prop_map(|(l, o)| Entry::Change(l, Change::Restart(o))),

@@ -15,11 +15,21 @@ pub(crate) struct SegmentHeader {
     pub(crate) first_commit: u64,
     /// Log numbers from here on have not been given out when the segment was opened.
     pub(crate) next_log_number: u32,
-    /// Its live batches were copied out of an older file, so there are no `entries`.
-    pub(crate) is_rewritten: bool,
+    pub(crate) kind: SegmentKind,
     /// The older segments that there were, ascending: one that is missing was lost, unless an entry
     /// says that it was removed.
     pub(crate) older: Vec<u32>,
+}
+
+/// How a segment's batches came into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// They were appended.
+    Appended,
+    /// They were copied out of an older file of the same number. There are no `entries`.
+    Rewritten,
+    /// They were copied out of other segments, by compaction. There are no `entries`, and offsets are missing.
+    Compacted,
 }
 
 impl SegmentHeader {
@@ -29,7 +39,11 @@ impl SegmentHeader {
         row.varint(u64::from(self.number));
         row.varint(self.first_commit);
         row.varint(u64::from(self.next_log_number));
-        row.u8(u8::from(self.is_rewritten));
+        row.u8(match self.kind {
+            SegmentKind::Appended => 0,
+            SegmentKind::Rewritten => 1,
+            SegmentKind::Compacted => 2,
+        });
         row.varint(self.older.len() as u64);
         let mut before = 0;
         for number in &self.older {
@@ -52,9 +66,10 @@ impl SegmentHeader {
             number: row.narrow()?,
             first_commit: row.varint()?,
             next_log_number: row.narrow()?,
-            is_rewritten: match row.u8()? {
-                0 => false,
-                1 => true,
+            kind: match row.u8()? {
+                0 => SegmentKind::Appended,
+                1 => SegmentKind::Rewritten,
+                2 => SegmentKind::Compacted,
                 tag => return Err(MalformedRow::Tag(tag)),
             },
             older: Vec::new(),

@@ -75,10 +75,10 @@ fn damage_is_found_and_named() {
 fn a_lost_segment_is_a_finding() {
     let (disk, _) = crashed();
     drop(open(&disk, &small_segments()).unwrap());
-    disk.remove(&dir_path().join("0000000002.redb")).unwrap();
+    disk.remove(&dir_path().join("0000000065.redb")).unwrap();
     let verification = verify(&dir_path(), &shared(&disk), Arc::new(ManualClock::default())).unwrap();
     assert_eq!(verification.findings.len(), 1);
-    assert!(verification.findings[0].what.contains("0000000002.redb is missing"));
+    assert!(verification.findings[0].what.contains("0000000065.redb is missing"));
 }
 
 #[test]

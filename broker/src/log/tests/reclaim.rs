@@ -88,9 +88,9 @@ fn a_lost_segment_is_not_taken_for_a_removed_one() {
     let disk = FaultyDisk::new(1);
     let (dir, _log, _) = filled(&disk, &small_segments());
     dir.close().unwrap();
-    disk.remove(&dir_path().join("0000000002.redb")).unwrap();
+    disk.remove(&dir_path().join("0000000065.redb")).unwrap();
     let error = open(&disk, &small_segments()).err().unwrap();
-    assert_eq!(error.to_string(), "open log dir: segment /logs/0000000002.redb is missing");
+    assert_eq!(error.to_string(), "open log dir: segment /logs/0000000065.redb is missing");
 }
 
 #[test]

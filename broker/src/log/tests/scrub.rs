@@ -64,7 +64,7 @@ fn damage_is_found_where_it_can_still_be_read() {
     let (dir, log, batches) = sealed(&disk);
     let (first_end, _) = bounds(&log);
     damage(&disk, "0000000001.redb", &batches[3]);
-    damage(&disk, "0000000002.redb", &batches[first_end as usize]);
+    damage(&disk, "0000000065.redb", &batches[first_end as usize]);
     assert_eq!(scrub_all(&dir, 5_000).damaged, 2);
     log.advance_log_start_offset(Offset(10)).unwrap();
     dir.flush().unwrap();

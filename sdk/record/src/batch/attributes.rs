@@ -76,6 +76,12 @@ impl Attributes {
         self.with(CONTROL_BIT, control)
     }
 
+    /// The same, with `base_timestamp` as the time from which compaction may drop tombstones, or without.
+    #[must_use]
+    pub const fn with_delete_horizon(self, set: bool) -> Self {
+        self.with(DELETE_HORIZON_BIT, set)
+    }
+
     const fn has(self, bit: i16) -> bool {
         self.0 & bit != 0
     }

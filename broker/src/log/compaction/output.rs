@@ -1,0 +1,194 @@
+//! The segments that compaction writes: as many as it takes, log after log, none larger than others are.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::{CompactedSegments, SpansByLog};
+use crate::log::LogNumber;
+use crate::log::batch::IndexEntry;
+use crate::log::dir::DirShared;
+use crate::log::disk::Access;
+use crate::log::error::StorageError;
+use crate::log::partition::Log;
+use crate::log::roll::UNFINISHED_SUFFIX;
+use crate::log::schema::{self, FORMAT_VERSION, SegmentHeader, SegmentKind};
+use crate::log::segment::{Segment, open_writable};
+use crate::log::segment_builder::SegmentBuilder;
+use crate::log::span::Span;
+
+pub(super) struct Output<'a> {
+    shared: &'a DirShared,
+    /// Numbers that are free, before the newest segment's.
+    numbers: Range<u32>,
+    current: Option<Current>,
+    log: Option<CurrentLog>,
+    finished: Vec<Arc<Segment>>,
+    spans: SpansByLog,
+    finished_bytes: u64,
+    is_complete: bool,
+}
+
+/// The segment that is written.
+struct Current {
+    segment: Segment,
+    unfinished: PathBuf,
+    builder: SegmentBuilder,
+}
+
+/// The log that is written, and what the current segment has of it.
+struct CurrentLog {
+    log: Arc<Log>,
+    /// What the segments hold of it in all.
+    offsets: Range<i64>,
+    /// Where its part of the current segment begins.
+    first_offset: i64,
+    entries: Vec<IndexEntry>,
+}
+
+impl<'a> Output<'a> {
+    pub(super) fn new(shared: &'a DirShared, numbers: Range<u32>) -> Self {
+        Self {
+            shared,
+            numbers,
+            current: None,
+            log: None,
+            finished: Vec::new(),
+            spans: SpansByLog::new(),
+            finished_bytes: 0,
+            is_complete: false,
+        }
+    }
+
+    pub(super) fn newest_number(&self) -> u32 {
+        self.numbers.end
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.finished_bytes + self.current.as_ref().map_or(0, |current| current.builder.bytes())
+    }
+
+    /// Whether a log of so many bytes fits into the segments that there are numbers for; half of one is left for
+    /// what a last batch is too large by.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        let segment_bytes = self.shared.config.segment_bytes;
+        let room = u64::from(self.numbers.end - self.numbers.start).saturating_mul(segment_bytes / 2);
+        bytes <= room
+    }
+
+    pub(super) fn begin_log(&mut self, log: &Arc<Log>, segments: &[Arc<Segment>]) {
+        let inner = log.inner();
+        let parts: Vec<_> = segments.iter().filter_map(|segment| inner.offsets_in(segment)).collect();
+        let start = parts.first().map_or(0, |first| first.start).max(inner.state.log_start_offset.0);
+        let end = parts.last().map_or(start, |last| last.end);
+        drop(inner);
+        let log = log.clone();
+        self.log = Some(CurrentLog { log, offsets: start..end, first_offset: start, entries: Vec::new() });
+    }
+
+    pub(super) fn put(&mut self, entry: &IndexEntry, bytes: &[u8]) -> Result<(), StorageError> {
+        let is_full = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.builder.bytes() >= self.shared.config.segment_bytes);
+        if is_full {
+            self.end_part(entry.base_offset);
+            self.finish_segment()?;
+        }
+        if self.current.is_none() {
+            self.current = Some(self.open()?);
+        }
+        let current = self.current.as_mut().expect("it was opened if there was none");
+        let position = current.builder.put(bytes)?;
+        let log = self.log.as_mut().expect("a batch is put into a log that was begun");
+        // The log start may lie within its first batch.
+        log.first_offset =
+            if log.entries.is_empty() { log.first_offset.min(entry.base_offset) } else { log.first_offset };
+        log.entries.push(IndexEntry { position, ..*entry });
+        Ok(())
+    }
+
+    pub(super) fn end_log(&mut self) {
+        let end = self.log.as_ref().map_or(0, |log| log.offsets.end);
+        self.end_part(end);
+        self.log = None;
+    }
+
+    /// Ends what the current segment has of the log, at `end`.
+    fn end_part(&mut self, end: i64) {
+        let (Some(current), Some(log)) = (&mut self.current, &mut self.log) else { return };
+        if !log.entries.is_empty() {
+            current.builder.end_log(log.log.number(), &log.entries, log.first_offset..end);
+            log.entries.clear();
+            log.first_offset = end;
+            let number: LogNumber = log.log.number();
+            self.spans.entry(number).or_insert_with(|| (log.log.clone(), Vec::new()));
+        }
+    }
+
+    fn open(&mut self) -> Result<Current, StorageError> {
+        let number = self.numbers.next().expect("a log is begun where there is room for it");
+        let name = schema::segment_file_name(number);
+        let unfinished = self.shared.path.join(name + UNFINISHED_SUFFIX);
+        let database = open_writable(&*self.shared.disk, &unfinished, Access::Create)?;
+        let header = SegmentHeader {
+            format_version: FORMAT_VERSION,
+            number,
+            first_commit: 0,
+            next_log_number: 0,
+            kind: SegmentKind::Compacted,
+            older: Vec::new(),
+        };
+        let id = self.shared.next_segment_id();
+        let segment = Segment::writable(number, id, unfinished.clone(), database);
+        let builder = segment.write(|database| SegmentBuilder::begin(database, &unfinished, &header))?;
+        Ok(Current { segment, unfinished, builder })
+    }
+
+    fn finish_segment(&mut self) -> Result<(), StorageError> {
+        let Some(Current { segment: writable, unfinished, builder }) = self.current.take() else {
+            return Ok(());
+        };
+        let (ranges, bytes) = builder.finish(0)?;
+        writable.close_writable()?;
+        let path = self.shared.path.join(schema::segment_file_name(writable.number));
+        let segment = Arc::new(Segment::sealed(writable.number, writable.id, path.clone()));
+        segment.set_bytes(bytes);
+        segment.set_kind(SegmentKind::Compacted);
+        self.shared.disk.rename(&unfinished, &path).map_err(StorageError::io("rename", &unfinished))?;
+        for (log, range) in ranges {
+            let (_, spans) = self.spans.get_mut(&log).expect("its part was ended");
+            spans.push(Span::sealed(segment.clone(), &range));
+        }
+        self.finished.push(segment);
+        self.finished_bytes += bytes;
+        Ok(())
+    }
+
+    /// Completes the files. They don't count until the writer says so on disk.
+    pub(super) fn finish(mut self) -> Result<CompactedSegments, StorageError> {
+        self.finish_segment()?;
+        let path = &self.shared.path;
+        self.shared.disk.sync_dir(path).map_err(StorageError::io("sync", path))?;
+        self.is_complete = true;
+        let logs = std::mem::take(&mut self.spans).into_values().collect();
+        Ok(CompactedSegments { segments: std::mem::take(&mut self.finished), logs: Mutex::new(logs) })
+    }
+}
+
+impl Drop for Output<'_> {
+    /// Nothing refers to files of a compaction that failed; what stays of them goes with the next open.
+    fn drop(&mut self) {
+        if self.is_complete {
+            return;
+        }
+        if let Some(current) = self.current.take() {
+            drop(current.builder);
+            drop(current.segment);
+            let _ = self.shared.disk.remove(&current.unfinished);
+        }
+        for segment in &self.finished {
+            let _ = self.shared.disk.remove(&segment.path);
+        }
+    }
+}
