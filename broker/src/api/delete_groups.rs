@@ -1,6 +1,5 @@
 //! DeleteGroups: groups without members go, with their offsets.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use futures_util::future::join_all;
@@ -32,12 +31,12 @@ pub(super) async fn handle(
 async fn delete(
     broker: &Broker,
     context: &RequestContext,
-    name: &Cow<'_, str>,
+    name: &str,
 ) -> DeletableGroupResult<'static> {
     let deleted = broker.groups.delete_group(GroupId::new(name)).await;
     let error_code = deleted.map_or_else(super::error_code::of_group, |()| ErrorCode::NONE);
     if error_code.is_error() {
         broker.metrics.error(context.api, error_code);
     }
-    DeletableGroupResult { group_id: name.clone().into_owned().into(), error_code }
+    DeletableGroupResult { group_id: name.to_owned().into(), error_code }
 }

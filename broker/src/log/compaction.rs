@@ -331,7 +331,7 @@ impl LogInner {
         let dirty_bytes: u64 = spans.iter().map(|span| span.live_bytes(start)).sum();
         let is_old = |span: &&Span| now_ms.saturating_sub(span.max_timestamp) > policy.max_compaction_lag_ms;
         let is_due = dirty_bytes as f64 > bytes as f64 * policy.min_cleanable_dirty_ratio
-            || spans.iter().filter(is_dirty).any(|span| is_old(span));
+            || spans.iter().filter(is_dirty).any(is_old);
         (dirty_bytes > 0 && is_due).then_some((start..end, bytes))
     }
 }
