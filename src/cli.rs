@@ -34,6 +34,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::failure::Failure;
 use self::output::Output;
+use crate::compile_plugin;
 
 const EXIT_CODES: &str = "Exit codes: 0 it worked, 1 it did not, 2 the command line is wrong.";
 
@@ -85,6 +86,9 @@ enum Command {
     Storage(node_args::StorageCommand),
     /// Print the completion script of a shell
     Completions(completions::CompletionsArgs),
+    /// Compile a plugin from standard input to standard output: what a node starts, for itself
+    #[command(name = compile_plugin::COMMAND, hide = true)]
+    CompilePlugin,
 }
 
 impl Command {
@@ -104,6 +108,7 @@ impl Command {
             | Self::Plugin(_)
             | Self::Storage(_)
             | Self::Completions(_)
+            | Self::CompilePlugin
             | Self::Demo(_) => "error,librdkafka=off",
             Self::Up(_) => "info,openraft=warn",
         }
@@ -112,6 +117,10 @@ impl Command {
 
 /// Runs the command and reports how it went.
 pub(crate) fn run(cli: Cli) -> ExitCode {
+    // Its output is code, and its process is limited: it is like no other command.
+    if matches!(cli.command, Command::CompilePlugin) {
+        return compile_plugin::run();
+    }
     start_logging(cli.command.default_log_filter());
     let mut output = Output::to_stdout(cli.json);
     let outcome = dispatch(cli.command, &mut output).and_then(|()| output.flush());
@@ -143,6 +152,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Plugin(command) => plugin::run(command, output),
         Command::Storage(command) => storage::run(command, output),
         Command::Completions(args) => completions::run(&args, output),
+        Command::CompilePlugin => unreachable!("it was run before there was an output"),
     }
 }
 

@@ -3,6 +3,7 @@
 mod admin;
 mod cli;
 mod client;
+mod compile_plugin;
 mod node;
 
 use std::process::ExitCode;

@@ -26,7 +26,7 @@ pub(crate) use self::pipelines::{ApplyRequest, PipelineError};
 use self::plugin_store::PluginStore;
 pub(crate) use self::plugin_store::{PluginStoreError, StoredPlugin, hash as plugin_hash};
 use self::ports::LocalPorts;
-use crate::admin;
+use crate::{admin, compile_plugin};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NodeError {
@@ -79,8 +79,11 @@ impl Node {
         let broker = Arc::new(broker);
         let tasks = TaskTracker::new();
         let runtime_clock = millstream_runtime::clock::SystemClock::shared();
-        let engine_config =
-            EngineConfig { cache_dir: Some(path.join("compiled")), ..EngineConfig::default() };
+        let engine_config = EngineConfig {
+            cache_dir: Some(path.join("compiled")),
+            compiler: Box::new(compile_plugin::compiler()),
+            ..EngineConfig::default()
+        };
         let runtime = Runtime::new(
             LocalPorts::new(Arc::clone(&broker), node_id, tasks.clone()),
             RuntimeMetrics::register(&mut registry),

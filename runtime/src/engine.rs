@@ -2,28 +2,35 @@
 //! plugins should not pay for it.
 //!
 //! ```text
-//! bytes -> artifact (what is it?) -> cache or compiler -> Component -> contract (imports, exports) -> Plugin
+//! bytes -> artifact (what is it?) -> outline (imports, exports, sizes) -> contract -> cache or compiler -> Plugin
 //! ```
+//!
+//! What can be told without compiling is told first: compiling is what a hostile component makes expensive.
 
 mod artifact;
 mod cache;
 mod compiler;
 mod config;
 mod contract;
+mod outline;
 mod ticker;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::Linker;
 
+use crate::limits::INSTANCES_MAX;
 use crate::plugin::{HostState, Plugin, link_host};
 
 pub use artifact::ArtifactError;
-pub use compiler::{CompileError, Compiler, InProcessCompiler};
+pub use compiler::{ChildCompiler, CompileError, Compiler, InProcessCompiler, compile_in_child};
 pub use contract::{ContractError, PluginForm};
+pub use outline::OutlineError;
 
 pub(crate) use cache::hex;
 pub(crate) use config::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
@@ -46,7 +53,8 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { cache_dir: None, instances_max: 256, compiler: Box::new(InProcessCompiler) }
+        // One more, for a check: it starts one plugin at a time.
+        Self { cache_dir: None, instances_max: INSTANCES_MAX + 1, compiler: Box::new(InProcessCompiler) }
     }
 }
 
@@ -55,6 +63,8 @@ impl Default for EngineConfig {
 pub enum LoadError {
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    #[error(transparent)]
+    Outline(#[from] OutlineError),
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error(transparent)]
@@ -87,16 +97,34 @@ impl PluginEngine {
         self.state.lock().expect("no code panics while it holds this lock").is_some()
     }
 
+    /// Whether these bytes may be a plugin, as far as that can be told without compiling them.
+    pub fn check(wasm: &[u8]) -> Result<(), LoadError> {
+        artifact::check(wasm)?;
+        Ok(contract::check_outline(&outline::read(wasm)?)?)
+    }
+
     /// Checks, compiles and links a component. Takes tens of milliseconds and more: call it on a thread that
     /// may block.
     pub fn load(&self, wasm: &[u8]) -> Result<Plugin, LoadError> {
-        artifact::check(wasm)?;
+        self.load_until(&CancellationToken::new(), wasm)
+    }
+
+    /// Like [`Self::load`], but compiling is given up when `stop` fires.
+    pub fn load_until(&self, stop: &CancellationToken, wasm: &[u8]) -> Result<Plugin, LoadError> {
+        Self::check(wasm)?;
         let state = self.state()?;
         let sha256: [u8; 32] = Sha256::digest(wasm).into();
-        let component = self.component(&state, &sha256, wasm)?;
-        let form = contract::check(&component, &state.engine)?;
+        let component = self.component(&state, &sha256, wasm, stop)?;
+        let form = contract::form(&component)?;
         let pre = state.linker.instantiate_pre(&component).map_err(ContractError::link)?;
         Plugin::new(Arc::clone(&state), sha256, form, pre).map_err(|error| ContractError::link(error).into())
+    }
+
+    /// Removes compiled code of components that are not among `sha256s`.
+    pub fn forget_others(&self, sha256s: &BTreeSet<String>) {
+        if let Some(dir) = &self.config.cache_dir {
+            CompileCache::new(dir.clone()).retain(sha256s);
+        }
     }
 
     fn component(
@@ -104,17 +132,21 @@ impl PluginEngine {
         state: &EngineState,
         sha256: &[u8; 32],
         wasm: &[u8],
+        stop: &CancellationToken,
     ) -> Result<wasmtime::component::Component, LoadError> {
         if let Some(cache) = &state.cache
             && let Some(component) = cache.get(&state.engine, sha256)
         {
             return Ok(component);
         }
-        let code = self.config.compiler.compile(&state.engine, wasm)?;
+        let code = self.config.compiler.compile(&state.engine, wasm, stop)?;
+        // Before it is kept: what does not load would not load later either.
+        let component = cache::load_own_code(&state.engine, &code);
+        let component = component.map_err(|error| CompileError::refused(&error))?;
         if let Some(cache) = &state.cache {
             cache.put(&state.engine, sha256, &code);
         }
-        cache::load_own_code(&state.engine, &code).map_err(|error| CompileError::new(&error).into())
+        Ok(component)
     }
 
     fn state(&self) -> Result<Arc<EngineState>, LoadError> {

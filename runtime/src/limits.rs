@@ -6,11 +6,17 @@ use serde::{Deserialize, Serialize};
 
 /// Largest component that is accepted. Interpreters of scripting languages take some tens of megabytes.
 pub const COMPONENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Tasks of all stages of a node together: each is a thread and a member of a group.
+pub const TASKS_MAX: u32 = 256;
+/// Live instances of plugins of all stages of a node together.
+pub const INSTANCES_MAX: u32 = 256;
 /// What an operator may allow one plugin at most; the pool of linear memories is laid out for it.
 pub const MEMORY_BYTES_CEILING: u64 = 1024 * 1024 * 1024;
 /// A plugin with less than one page of memory cannot hold a batch.
 pub const MEMORY_BYTES_FLOOR: u64 = 64 * 1024;
 const TIMEOUT_MS_CEILING: u64 = 10 * 60 * 1000;
+/// Whoever checks or applies a pipeline waits until its plugins have started, and so do others who want to.
+const INIT_TIMEOUT_MS_CEILING: u64 = 30 * 1000;
 const OUTPUT_BYTES_CEILING: u32 = 256 * 1024 * 1024;
 const OUTPUTS_PER_RECORD_CEILING: u32 = 100_000;
 /// Outputs that a call may return whatever the size of its batch.
@@ -67,7 +73,7 @@ impl PluginLimits {
         };
         check("memory_bytes_max", self.memory_bytes_max, MEMORY_BYTES_FLOOR, MEMORY_BYTES_CEILING)?;
         check("call_timeout_ms", self.call_timeout_ms, 1, TIMEOUT_MS_CEILING)?;
-        check("init_timeout_ms", self.init_timeout_ms, 1, TIMEOUT_MS_CEILING)?;
+        check("init_timeout_ms", self.init_timeout_ms, 1, INIT_TIMEOUT_MS_CEILING)?;
         check("output_bytes_max", self.output_bytes_max.into(), 1024, OUTPUT_BYTES_CEILING.into())?;
         let outputs = self.outputs_per_record_max.into();
         check("outputs_per_record_max", outputs, 1, OUTPUTS_PER_RECORD_CEILING.into())

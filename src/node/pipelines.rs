@@ -11,6 +11,7 @@ use millstream_runtime::pipeline::{
 };
 use millstream_runtime::runtime::Applied;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::{NodeState, PluginStoreError};
 
@@ -126,7 +127,7 @@ impl NodeState {
             };
             let topics = KnownTopics(state.broker.metadata().image());
             let plugins = Uploaded { state: &state, plugins: &request.plugins };
-            validate(&spec, &state.engine, &plugins, &topics, &state.runtime_clock)
+            validate(&spec, &state.engine, &plugins, &topics, &state.runtime_clock, &CancellationToken::new())
         });
         match checked.await {
             Ok(validated) => validated,

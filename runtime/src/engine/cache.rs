@@ -5,6 +5,7 @@
 //! change behind our back becomes machine code. Nothing from outside this node ever enters the directory: who can
 //! write there can write the broker's own binary.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{Hash as _, Hasher};
 use std::io::{self, Write as _};
@@ -53,6 +54,21 @@ impl CompileCache {
         }
     }
 
+    /// Removes the code of all components but these, and what a crash left half-written.
+    pub(super) fn retain(&self, components: &BTreeSet<String>) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let component =
+                name.to_str().and_then(|name| name.split_once('-')).map(|(component, _)| component);
+            if !component.is_some_and(|component| components.contains(component))
+                && let Err(error) = fs::remove_file(entry.path())
+            {
+                warn("remove", &entry.path(), &error);
+            }
+        }
+    }
+
     fn find(&self, prefix: &str) -> Option<(PathBuf, String)> {
         for entry in fs::read_dir(&self.dir).ok()?.flatten() {
             let name = entry.file_name();
@@ -82,9 +98,10 @@ impl CompileCache {
 #[expect(unsafe_code, reason = "loading machine code is what the cache is for; this is the only place")]
 pub(super) fn load_own_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `deserialize` runs what it is given, so the bytes have to be the output of wasmtime's compiler. They
-    // are: the callers pass what `Compiler::compile` has just returned, or what `CompileCache::get` read from a
-    // file that only `CompileCache::put` writes and whose SHA-256 matches its name. Bytes of another version or
-    // configuration of wasmtime are recognised by `deserialize` itself and refused.
+    // are: the callers pass what `Compiler::compile` has just returned, which this binary made, be it in a process of
+    // its own, or what `CompileCache::get` read from a file that only `CompileCache::put` writes and whose SHA-256
+    // matches its name. Bytes of another version or configuration of wasmtime are recognised by `deserialize` itself
+    // and refused.
     unsafe { Component::deserialize(engine, code) }
 }
 

@@ -35,6 +35,15 @@ pub(super) fn engine(instances_max: u32) -> wasmtime::Result<Engine> {
     }
 }
 
+/// The engine of a process that only compiles. Its code runs in [`engine`]: what shapes code is the same. It pools
+/// nothing, since its address space is limited, and compiles one function at a time, so that one function's memory
+/// is all that there is at any time.
+pub(super) fn compiling_engine() -> wasmtime::Result<Engine> {
+    let mut config = base();
+    config.parallel_compilation(false);
+    Engine::new(&config)
+}
+
 fn base() -> Config {
     let mut config = Config::new();
     config

@@ -1,8 +1,9 @@
 //! Whether a component keeps the contract of `sdk/wit`: which form of a transform it exports, and that it imports
-//! nothing that is not granted.
+//! nothing that is not granted. Names are checked before anything is compiled; types when the component is linked.
 
-use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use super::outline::Outline;
 
 /// The two forms of a transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -52,21 +53,42 @@ impl ContractError {
     }
 }
 
-pub(super) fn check(component: &Component, engine: &Engine) -> Result<PluginForm, ContractError> {
-    let component_type = component.component_type();
-    let refused = component_type.imports(engine).map(|(name, _)| name).filter(|name| !is_granted(name));
-    let imports: Vec<String> = refused.take(LISTED_MAX).map(str::to_owned).collect();
+/// What the names say: only granted imports, and an export of a transform.
+pub(super) fn check_outline(outline: &Outline<'_>) -> Result<(), ContractError> {
+    let refused = outline.imports.iter().filter(|name| !is_granted(name));
+    let imports: Vec<String> = refused.take(LISTED_MAX).map(|name| shown(name)).collect();
     if !imports.is_empty() {
         return Err(ContractError::Imports { imports });
     }
+    // Of any version: which ones fit is wasmtime's to say.
+    let interface = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
+    let transforms = [interface(TRANSFORM_BATCH), interface(TRANSFORM)];
+    match outline.exports.iter().any(|name| transforms.contains(&interface(name))) {
+        true => Ok(()),
+        false => Err(no_transform(outline.exports.iter().copied())),
+    }
+}
+
+/// The form that the host calls.
+pub(super) fn form(component: &Component) -> Result<PluginForm, ContractError> {
     if component.get_export_index(None, TRANSFORM_BATCH).is_some() {
         return Ok(PluginForm::TransformBatch);
     }
     if component.get_export_index(None, TRANSFORM).is_some() {
         return Ok(PluginForm::Transform);
     }
-    let exports = component_type.exports(engine).map(|(name, _)| name.to_owned()).take(LISTED_MAX).collect();
-    Err(ContractError::NoTransform { exports })
+    let component_type = component.component_type();
+    Err(no_transform(component_type.exports(component.engine()).map(|(name, _)| name)))
+}
+
+fn no_transform<'a>(exports: impl Iterator<Item = &'a str>) -> ContractError {
+    ContractError::NoTransform { exports: exports.take(LISTED_MAX).map(shown).collect() }
+}
+
+/// A name as an error shows it. Nobody has checked yet that it is one.
+fn shown(name: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 100;
+    name.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 fn is_granted(import: &str) -> bool {

@@ -48,10 +48,19 @@ fn a_granted_name_with_another_type_does_not_link() {
 
 #[test]
 fn a_component_that_does_not_parse_is_no_plugin() {
-    check_refused(b"\0asm\x0d\0\x01\0\xff\xff\xff", "compile the component");
+    check_refused(b"\0asm\x0d\0\x01\0\xff\xff\xff", "the component is damaged");
     let mut cut = guests::identity();
     cut.truncate(cut.len() / 2);
-    check_refused(&cut, "compile the component");
+    check_refused(&cut, "the component is damaged");
+}
+
+/// A component that exports a transform's name, around this module: what is wrong with it shows when compiling.
+fn around(module: &str) -> Vec<u8> {
+    guests::other_component(&format!(
+        r#"(component (core {module} (component $inner) (instance $inst (instantiate $inner))
+            (export "millstream:plugin/transform-batch@0.1.0" (instance $inst)))"#,
+        module = module.replacen('(', "", 1)
+    ))
 }
 
 /// Proposals that are switched off are refused when compiling.
@@ -64,19 +73,58 @@ fn features_that_plugins_do_not_need_are_off() {
         "(module (type (struct (field i32))))",
         "(module (tag))",
     ] {
-        let component =
-            guests::other_component(&format!("(component (core {})", module.replacen('(', "", 1)));
-        check_refused(&component, "compile the component");
+        check_refused(&around(module), "compile the component");
     }
+}
+
+struct NoCompiler;
+
+impl Compiler for NoCompiler {
+    fn compile(
+        &self,
+        _engine: &wasmtime::Engine,
+        _wasm: &[u8],
+        _stop: &CancellationToken,
+    ) -> Result<Vec<u8>, CompileError> {
+        panic!("this must not be compiled")
+    }
+}
+
+/// Symptom: a component with one function of seven megabytes took gigabytes and minutes to compile, also if it had no
+/// exports at all. Cause: the contract was checked on the compiled component. Fix: imports, exports and sizes are read
+/// first.
+#[test]
+fn what_can_be_told_without_compiling_is_told_first() {
+    let compiler = Box::new(NoCompiler);
+    let engine = PluginEngine::new(EngineConfig { instances_max: 4, compiler, ..EngineConfig::default() });
+    let refused = |wasm: &[u8], expect: &str| {
+        let error = engine.load(wasm).expect_err("this is no plugin");
+        assert!(error.to_string().contains(expect), "{error}");
+    };
+    refused(&guests::other_component("(component (core module (func)))"), "exports nothing");
+    let import = r#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#;
+    refused(&guests::other_component(import), "not granted: wasi:sockets/tcp@0.2.0");
+    // A module inside may export what it likes.
+    let inner = r#"(component (component (component $c) (instance $i (instantiate $c))
+        (export "millstream:plugin/transform-batch@0.1.0" (instance $i))))"#;
+    refused(&guests::other_component(inner), "exports nothing");
+    let large = format!("(module (func {}))", "(drop (i32.const 1))".repeat(400_000));
+    refused(&around(&large), "has a function of 1200002 bytes");
+    assert!(!engine.is_started());
 }
 
 #[test]
 fn compiled_code_is_kept_and_damage_is_noticed() {
     struct Counting(std::sync::Arc<std::sync::atomic::AtomicUsize>);
     impl Compiler for Counting {
-        fn compile(&self, engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
+        fn compile(
+            &self,
+            engine: &wasmtime::Engine,
+            wasm: &[u8],
+            stop: &CancellationToken,
+        ) -> Result<Vec<u8>, CompileError> {
             self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            InProcessCompiler.compile(engine, wasm)
+            InProcessCompiler.compile(engine, wasm, stop)
         }
     }
     let dir = tempfile::tempdir().unwrap();
@@ -100,4 +148,19 @@ fn compiled_code_is_kept_and_damage_is_noticed() {
     std::fs::write(&file, &code).unwrap();
     assert_eq!(load(), 2, "damaged code is not used");
     assert_eq!(load(), 2, "and replaced");
+}
+
+#[test]
+fn code_of_plugins_that_are_gone_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache_dir = Some(dir.path().to_owned());
+    let engine = PluginEngine::new(EngineConfig { cache_dir, instances_max: 4, ..EngineConfig::default() });
+    let kept = hex(engine.load(&guests::identity()).unwrap().sha256());
+    engine.load(&guests::typed_identity()).unwrap();
+    std::fs::write(dir.path().join("half-written.tmp"), "code").unwrap();
+    engine.forget_others(&BTreeSet::from([kept.clone()]));
+    let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert!(names[0].starts_with(&kept), "{names:?}");
 }

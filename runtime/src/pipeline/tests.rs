@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::clock::SystemClock;
 use crate::engine::{EngineConfig, PluginEngine};
@@ -76,7 +78,9 @@ fn validated(text: &str) -> Validated {
     ]));
     let engine = PluginEngine::new(EngineConfig { instances_max: 4, ..EngineConfig::default() });
     match parse("p.yaml", text) {
-        Ok(spec) => validate(&spec, &engine, &files, &Topics, &SystemClock::shared()),
+        Ok(spec) => {
+            validate(&spec, &engine, &files, &Topics, &SystemClock::shared(), &CancellationToken::new())
+        }
         Err(problems) => Validated { problems, pipeline: None },
     }
 }

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use super::Pipeline;
 use super::problem::{Place, Problem, Problems, did_you_mean};
 use super::spec::{OnErrorSpec, PipelineSpec, PluginSpec, StageDefinition};
+use tokio_util::sync::CancellationToken;
+
 use crate::clock::SharedClock;
-use crate::engine::{LoadError, PluginEngine};
+use crate::engine::{CompileError, LoadError, PluginEngine};
 use crate::limits::COMPONENT_BYTES_MAX;
 use crate::plugin::{Instance, InstanceConfig, Plugin, TracingLog};
 use crate::stage::{OnError, StagePlugin, StageSpec};
@@ -54,24 +56,25 @@ pub struct Validated {
 }
 
 /// Checks `spec`. Compiles plugins and runs their `init`: call it on a thread that may block, outside of any tokio
-/// runtime's workers.
+/// runtime's workers. When `stop` fires, what is left to compile and to start is given up, which is a problem.
 pub fn validate(
     spec: &PipelineSpec,
     engine: &PluginEngine,
     plugins: &dyn PluginSource,
     topics: &dyn TopicCatalogue,
     clock: &SharedClock,
+    stop: &CancellationToken,
 ) -> Validated {
     let mut problems = Problems::new(&spec.file);
     check_topics(spec, topics, &mut problems);
     check_groups(spec, &mut problems);
     check_cycles(spec, &mut problems);
-    let loaded = load_plugins(spec, engine, plugins, &mut problems);
+    let loaded = load_plugins(spec, engine, plugins, stop, &mut problems);
     let stages =
         spec.stages.iter().filter_map(|stage| resolve(spec, stage, &loaded, &mut problems)).collect();
     let pipeline = Pipeline { name: spec.name.clone(), topics: spec.topics.clone(), stages };
     if !problems.has_errors() {
-        check_configs(spec, &pipeline, clock, &mut problems);
+        check_configs(spec, &pipeline, clock, stop, &mut problems);
     }
     let pipeline = if problems.has_errors() { None } else { Some(pipeline) };
     Validated { problems: problems.into_sorted(), pipeline }
@@ -157,6 +160,7 @@ fn load_plugins<'a>(
     spec: &'a PipelineSpec,
     engine: &PluginEngine,
     source: &dyn PluginSource,
+    stop: &CancellationToken,
     problems: &mut Problems,
 ) -> BTreeMap<&'a str, Arc<Plugin>> {
     let used = |plugin: &PluginSpec| {
@@ -170,7 +174,7 @@ fn load_plugins<'a>(
             problems.warning(plugin.place, format!("plugin {:?} is not used", plugin.name), remedy);
         }
         let entry = by_file.entry(&plugin.file);
-        let compiled = entry.or_insert_with(|| load(plugin, engine, source, problems)).clone();
+        let compiled = entry.or_insert_with(|| load(plugin, engine, source, stop, problems)).clone();
         if let Some(compiled) = compiled {
             loaded.insert(plugin.name.as_str(), compiled);
         }
@@ -182,6 +186,7 @@ fn load(
     plugin: &PluginSpec,
     engine: &PluginEngine,
     source: &dyn PluginSource,
+    stop: &CancellationToken,
     problems: &mut Problems,
 ) -> Option<Arc<Plugin>> {
     let PluginSpec { name, file, file_place, .. } = plugin;
@@ -198,7 +203,7 @@ fn load(
             return None;
         }
     };
-    match engine.load(&bytes) {
+    match engine.load_until(stop, &bytes) {
         Ok(plugin) => Some(Arc::new(plugin)),
         Err(error) => {
             let message = format!("{file:?} of plugin {name:?}: {error}");
@@ -208,14 +213,19 @@ fn load(
     }
 }
 
+const GIVEN_UP: &str = "the check took too long, or the node is stopping: try again";
+
 fn load_remedy(error: &LoadError) -> Option<&'static str> {
     match error {
         LoadError::Artifact(_) => {
             Some("name the .wasm file that building the plugin for wasm32-wasip2 makes")
         }
-        LoadError::Compile(_) | LoadError::Contract(_) => {
+        LoadError::Outline(_) | LoadError::Compile(CompileError::Refused { .. }) | LoadError::Contract(_) => {
             Some("build the plugin with the SDK, for wasm32-wasip2")
         }
+        LoadError::Compile(CompileError::GivenUp) => Some(GIVEN_UP),
+        LoadError::Compile(CompileError::Process { .. }) => Some("see the node's log, and try again"),
+        LoadError::Compile(_) => Some("make the plugin smaller: build it with --release"),
         // Nothing is wrong with the file.
         LoadError::Engine(_) => None,
     }
@@ -272,7 +282,13 @@ fn resolve(
 }
 
 /// Starts every plugin with its configuration, as the stage will.
-fn check_configs(spec: &PipelineSpec, pipeline: &Pipeline, clock: &SharedClock, problems: &mut Problems) {
+fn check_configs(
+    spec: &PipelineSpec,
+    pipeline: &Pipeline,
+    clock: &SharedClock,
+    stop: &CancellationToken,
+    problems: &mut Problems,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -293,7 +309,12 @@ fn check_configs(spec: &PipelineSpec, pipeline: &Pipeline, clock: &SharedClock, 
                 log: Arc::new(log),
                 clock: Arc::clone(clock),
             };
-            if let Err(error) = runtime.block_on(Instance::start(&plugin.plugin, config)) {
+            let started = Instance::start(&plugin.plugin, config);
+            let Some(started) = runtime.block_on(stop.run_until_cancelled(started)) else {
+                let message = format!("plugin {:?} in stage {:?} was not started", plugin.name, stage.name);
+                return problems.error(used.place, message, Some(GIVEN_UP.to_owned()));
+            };
+            if let Err(error) = started {
                 let message = format!("plugin {:?} in stage {:?}: {error}", plugin.name, stage.name);
                 problems.error(used.place, message, Some("correct its \"config\"".to_owned()));
             }
