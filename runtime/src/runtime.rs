@@ -5,6 +5,8 @@
 //! | a stage's task, `parallelism` of them | the stage's `TaskTracker`, here | its stage is stopped, or one of its siblings fails |
 //! | a task's worker thread | the stage's task | the task ends |
 
+mod room;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::SharedClock;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, PipelineSpec, Problem};
 use crate::stage::{PortFactory, RuntimeMetrics, StageShared, StageSpec, StageStatus, run_stage};
 
 /// Starts, stops and reports stages. State: the running stages, in one mutex that is never held across an await;
@@ -45,7 +47,7 @@ struct Running {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Applied {
     pub started: Vec<String>,
-    /// Changed, or failed before.
+    /// Changed, or failed or stopped before.
     pub restarted: Vec<String>,
     pub unchanged: Vec<String>,
     pub removed: Vec<String>,
@@ -70,8 +72,16 @@ impl<F: PortFactory> Runtime<F> {
         }
     }
 
-    /// Makes the pipeline's stages those of `pipeline`. A stage that is the same and has not failed goes on
-    /// undisturbed. Nothing happens after `shutdown`.
+    /// Whether there is room for the pipeline's stages beside those of the others. The error has its place.
+    pub fn check_room(&self, spec: &PipelineSpec) -> Result<(), Problem> {
+        let running = self.lock();
+        let others = running.iter().filter(|(key, _)| key.pipeline != spec.name);
+        room::check(spec, others.map(|(_, running)| &running.shared.spec))
+    }
+
+    /// Makes the pipeline's stages those of `pipeline`. A stage that is the same and still runs goes on undisturbed.
+    /// Nothing happens after `shutdown`. If this future is dropped, stages stay stopped that should run, until the
+    /// pipeline is applied again.
     pub async fn apply(&self, pipeline: &Pipeline) -> Applied {
         let _changes = self.changes.lock().await;
         let mut applied = Applied::default();
@@ -83,7 +93,7 @@ impl<F: PortFactory> Runtime<F> {
         let mut stopping = Vec::new();
         for (name, running) in self.stages_of(&pipeline.name) {
             match wanted.get(name.as_str()) {
-                Some(spec) if running.shared.spec.same_as(spec) && !running.shared.is_failed() => {
+                Some(spec) if running.shared.spec.same_as(spec) && !running.is_over() => {
                     applied.unchanged.push(name);
                 }
                 Some(_) => {
@@ -160,6 +170,13 @@ impl<F: PortFactory> Runtime<F> {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<StageKey, Running>> {
         self.running.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+impl Running {
+    /// It has failed, or was told to stop: it does not go on by itself.
+    fn is_over(&self) -> bool {
+        self.shared.is_failed() || self.stop.is_cancelled()
     }
 }
 

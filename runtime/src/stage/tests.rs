@@ -359,6 +359,24 @@ async fn an_unchanged_stage_is_not_disturbed() {
     assert!(fixture.cluster.opened() <= opened + 2);
 }
 
+/// Symptom: a stage stayed stopped for good, and applying its pipeline again called it unchanged. Cause: whoever applied it
+/// was dropped after it had told the stage to stop, and only a failed stage was started anew. Fix: so is a stopped one.
+#[tokio::test]
+async fn a_stage_that_was_left_stopped_is_restarted() {
+    let fixture = Fixture::new();
+    let stage = || fixture.stage(&[guests::identity()]);
+    fixture.apply(vec![stage()]).await;
+    let changed = StageSpec { on_error: OnError::Skip, ..stage() };
+    tokio::select! {
+        biased;
+        _ = fixture.apply(vec![changed]) => panic!("stopping takes longer"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(fixture.apply(vec![stage()]).await.restarted, ["stage"]);
+    fixture.append(0, &["a"]);
+    fixture.until_committed(0, 1).await;
+}
+
 #[tokio::test]
 async fn garbage_in_a_topic_stops_the_stage_and_not_the_process() {
     let fixture = Fixture::new();
