@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{PoolConcurrencyLimitError, Store};
+use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
 use super::bindings::{BatchTransformer, Transformer};
 use super::call::{Call, classify, timed};
@@ -48,15 +48,18 @@ enum Exports {
 }
 
 impl Instance {
-    /// Instantiates `plugin` and hands it its configuration.
+    /// Instantiates `plugin` and hands it its configuration. The guest lets go of its thread with every tick, so that
+    /// whoever no longer wants the instance can drop this future.
     pub async fn start(plugin: &Plugin, config: InstanceConfig) -> Result<Self, StartError> {
         let InstanceConfig { config, limits, log, clock } = config;
         let mut store = store(&plugin.engine.engine, &limits, GuardedLog::new(log, clock));
         let budget = limits.init_timeout();
-        store.set_epoch_deadline(EngineState::ticks(budget));
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+        store.set_epoch_deadline(1);
         let started = timed(budget, start(&mut store, &plugin.pre, &config)).await;
         match started {
             Call::Returned((exports, Ok(()))) => {
+                store.epoch_deadline_trap();
                 let engine = Arc::clone(&plugin.engine);
                 Ok(Self { store, exports, limits, _engine: engine, spent: false })
             }
@@ -121,7 +124,6 @@ impl Instance {
 fn store(engine: &wasmtime::Engine, limits: &PluginLimits, log: GuardedLog) -> Store<HostState> {
     let mut store = Store::new(engine, HostState::new(log, limits.memory_bytes_max));
     store.limiter(|state| &mut state.limiter);
-    store.epoch_deadline_trap();
     store.set_hostcall_fuel((limits.output_bytes_max as usize).saturating_add(HOSTCALL_BYTES_BASE));
     store.set_max_component_handles(HANDLES_MAX);
     store

@@ -1,6 +1,7 @@
 //! Calls into well-behaved and hostile guests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::log::tests::Lines;
 use super::*;
@@ -190,6 +191,22 @@ async fn after_a_trap_another_instance_of_the_plugin_works() {
         instance.transform(&sample(1), &[], &mut out).await.unwrap();
         assert_eq!(instance.transform(&sample(2), &[], &mut out).await.unwrap_err().kind(), "trap");
     }
+}
+
+/// Symptom: a check whose client had gone held its thread until the plugin's time to start was over. Cause: a guest that
+/// computes was interrupted by its deadline alone. Fix: while it starts, it yields with every tick.
+#[tokio::test]
+async fn a_start_that_nobody_waits_for_ends() {
+    let init = "(func $init (param i32 i32) (result i32) (loop $forever (br $forever)) (i32.const 16))";
+    let endless = batch_guest_of(&Guest { init, items: "", transform: "(unreachable)" });
+    let limits = PluginLimits { init_timeout_ms: 30_000, ..PluginLimits::default() };
+    let clock = SystemClock::shared();
+    let started = tokio::time::timeout(Duration::from_millis(50), start(&endless, limits)).await;
+    assert!(started.is_err(), "it starts for ever");
+    assert!(clock.monotonic() < Duration::from_secs(20), "{:?}", clock.monotonic());
+    let limits = PluginLimits { init_timeout_ms: 50, ..PluginLimits::default() };
+    let error = start(&endless, limits).await.started.err().expect("it has no time");
+    assert!(matches!(error, StartError::Failed(PluginError::Timeout { .. })), "{error}");
 }
 
 #[tokio::test]
