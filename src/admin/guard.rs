@@ -2,7 +2,9 @@
 //!
 //! What changes the node is JSON, PUT or DELETE, which a browser sends to another origin only after asking, and
 //! nobody says yes. What is left is a page whose own name is made to resolve to this machine (DNS rebinding):
-//! it is told by the name in the Host header, which on a loopback listener can only be a loopback one.
+//! it is told by the name in the Host header. On a loopback listener that can only be a loopback one. On others it may
+//! be any that reaches this machine, but a browser (it sends an Origin with what changes anything) must have been
+//! pointed at an address, which nobody rebinds.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -34,15 +36,25 @@ fn check(listener: IpAddr, headers: &HeaderMap) -> Result<(), &'static str> {
     }
     let Some(origin) = text(header::ORIGIN) else { return Ok(()) };
     let origin = origin.parse::<Uri>().ok().and_then(|origin| origin.authority().cloned());
-    match origin.is_some() && origin == host {
+    if origin.is_none() || origin != host {
+        return Err("the Origin header names another site");
+    }
+    match host.is_some_and(|host| is_loopback(host.host()) || is_address(host.host())) {
         true => Ok(()),
-        false => Err("the Origin header names another site"),
+        false => Err("a page must address this listener by an IP address or as localhost"),
     }
 }
 
 fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || address(host).is_some_and(|ip| ip.is_loopback())
+}
+
+fn is_address(host: &str) -> bool {
+    address(host).is_some()
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 #[cfg(test)]
@@ -64,7 +76,7 @@ mod tests {
         }
         for host in ["evil.example:9644", "127.0.0.1.evil.example", "10.0.0.1", "", "a b"] {
             assert!(!allowed("127.0.0.1", &[("host", host)]), "{host}");
-            assert_eq!(allowed("10.0.0.1", &[("host", host)]), true, "{host}");
+            assert!(allowed("10.0.0.1", &[("host", host)]), "{host}");
         }
         assert!(!allowed("::1", &[]));
     }
@@ -80,6 +92,23 @@ mod tests {
             for listener in ["127.0.0.1", "0.0.0.0"] {
                 assert_eq!(allowed(listener, &[("host", "localhost:9644"), ("origin", origin)]), same);
             }
+        }
+    }
+
+    /// Symptom: a page could change a node that listens on more than loopback, by having its own name resolve to the
+    /// node. Cause: its Host and Origin agree then. Fix: with an Origin, the Host must be one that no DNS answers for.
+    #[test]
+    fn a_page_whose_name_resolves_to_this_machine_is_refused() {
+        for (host, accepted) in [
+            ("rebound.example:9644", false),
+            ("localhost.evil.example", false),
+            ("192.168.1.5:9644", true),
+            ("[fd00::5]:9644", true),
+            ("localhost:9644", true),
+        ] {
+            let origin = format!("http://{host}");
+            assert_eq!(allowed("0.0.0.0", &[("host", host), ("origin", &origin)]), accepted, "{host}");
+            assert!(allowed("0.0.0.0", &[("host", host)]), "{host}: what is no page sends no Origin");
         }
     }
 }
