@@ -8,7 +8,7 @@
 //! | `GET /v1/status` | | the node and its stages, JSON |
 //! | `GET /v1/topics` | | topic names and their partition counts, JSON |
 //! | `GET /v1/plugins` | | the uploaded plugins, JSON |
-//! | `PUT /v1/plugins/{sha256}` | a component | 204; 422 if the bytes hash to something else |
+//! | `PUT /v1/plugins/{sha256}` | a component | 204; 422 if it can be no plugin, or hashes to something else |
 //! | `GET /v1/pipelines` | | names, JSON |
 //! | `POST /v1/pipelines/validate` | `ApplyRequest`, JSON | the problems, JSON |
 //! | `POST /v1/pipelines` | `ApplyRequest`, JSON | what was done; 422 with the problems |
@@ -16,16 +16,19 @@
 //!
 //! Requests of web pages from elsewhere are refused with 403: see [`guard`].
 //!
-//! Errors are `{"error": TEXT}`, with `"problems"` where a pipeline has them.
+//! Errors are `{"error": TEXT}`, with `"problems"` where a pipeline has them. 503 is the answer to what may work later.
+//! An upload stays if a pipeline that names it is applied; of the others the latest stay.
 
+mod body;
 mod guard;
+mod server;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -38,10 +41,10 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::node::{ApplyRequest, NodeState, PipelineError, PluginStoreError};
+use crate::node::{ApplyRequest, CheckError, NodeState, NotRunning, PipelineError, PluginStoreError};
 
-/// A pipeline file is text that a person wrote.
-const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A pipeline file is text that a person wrote: a mebibyte at most, and what JSON adds.
+const JSON_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 type Node = State<Arc<NodeState>>;
 
@@ -56,6 +59,8 @@ pub(crate) struct Status {
     pub(crate) topics: usize,
     pub(crate) partitions: usize,
     pub(crate) pipelines: Vec<String>,
+    /// Those of them that could not be started.
+    pub(crate) not_running: Vec<NotRunning>,
     pub(crate) stages: Vec<StageStatus>,
 }
 
@@ -67,20 +72,20 @@ struct Failed {
     problems: Vec<Problem>,
 }
 
-/// Serves until `stop` fires.
+/// Serves until `stop` fires, and a moment longer what was asked before.
 pub(crate) async fn serve(
     listener: TcpListener,
     address: SocketAddr,
     node: Arc<NodeState>,
     stop: CancellationToken,
 ) {
-    let stopped = async move { stop.cancelled().await };
-    if let Err(error) = axum::serve(listener, router(node, address)).with_graceful_shutdown(stopped).await {
-        tracing::error!(%error, "the admin listener failed");
-    }
+    server::serve(listener, router(node, address), stop).await;
 }
 
 fn router(node: Arc<NodeState>, address: SocketAddr) -> Router {
+    let json = middleware::from_fn_with_state(JSON_BYTES_MAX, body::read_whole);
+    let component = middleware::from_fn_with_state(COMPONENT_BYTES_MAX, body::read_whole);
+    let turn = middleware::from_fn_with_state(body::upload_turns(), body::take_turn);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
@@ -88,13 +93,17 @@ fn router(node: Arc<NodeState>, address: SocketAddr) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/topics", get(topics))
         .route("/v1/plugins", get(plugins))
-        .route("/v1/pipelines", get(pipelines).post(apply))
-        .route("/v1/pipelines/validate", post(validate))
+        .route("/v1/plugins/{sha256}", put(upload).layer(component).layer(turn))
+        .route("/v1/pipelines", get(pipelines).merge(post(apply).layer(json.clone())))
+        .route("/v1/pipelines/validate", post(validate).layer(json))
         .route("/v1/pipelines/{name}", delete(remove))
-        .layer(DefaultBodyLimit::max(JSON_BYTES_MAX))
-        .route("/v1/plugins/{sha256}", put(upload).layer(DefaultBodyLimit::max(COMPONENT_BYTES_MAX)))
         .fallback(|| async { failed(StatusCode::NOT_FOUND, "there is no such path") })
+        .method_not_allowed_fallback(|| async {
+            failed(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+        })
         .layer(middleware::from_fn_with_state(address, guard::refuse_foreign_pages))
+        // Bodies have been read by then, each within its own limit.
+        .layer(DefaultBodyLimit::disable())
         .with_state(node)
 }
 
@@ -116,6 +125,7 @@ async fn status(State(node): Node) -> Json<Status> {
         topics: image.topic_count(),
         partitions: image.partition_count(),
         pipelines: node.pipelines(),
+        not_running: node.not_running(),
         stages: node.stages(),
     })
 }
@@ -132,13 +142,18 @@ async fn plugins(State(node): Node) -> Response {
     }
 }
 
-async fn upload(State(node): Node, Path(sha256): Path<String>, body: Bytes) -> Response {
+async fn upload(
+    State(node): Node,
+    sha256: Result<Path<String>, PathRejection>,
+    body: Bytes,
+) -> Result<StatusCode, Response> {
+    let Path(sha256) = sha256.map_err(|error| failed(error.status(), error.body_text()))?;
     let stored = tokio::task::spawn_blocking(move || node.put_plugin(&sha256, &body)).await;
     match stored {
-        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Err(error @ PluginStoreError::Io { .. })) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
-        Ok(Err(error)) => failed(StatusCode::UNPROCESSABLE_ENTITY, error),
-        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error),
+        Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
+        Ok(Err(error @ PluginStoreError::Io { .. })) => Err(failed(StatusCode::INTERNAL_SERVER_ERROR, error)),
+        Ok(Err(error)) => Err(failed(StatusCode::UNPROCESSABLE_ENTITY, error)),
+        Err(error) => Err(failed(StatusCode::INTERNAL_SERVER_ERROR, error)),
     }
 }
 
@@ -151,7 +166,8 @@ async fn validate(
     request: Result<Json<ApplyRequest>, JsonRejection>,
 ) -> Result<Json<Vec<Problem>>, Response> {
     let Json(request) = request.map_err(|error| failed(error.status(), error.body_text()))?;
-    Ok(Json(node.check_pipeline(request).await))
+    let problems = node.check_pipeline(request).await;
+    problems.map(Json).map_err(|error| failed(check_failed(&error), error))
 }
 
 async fn apply(State(node): Node, request: Result<Json<ApplyRequest>, JsonRejection>) -> Response {
@@ -165,8 +181,12 @@ async fn apply(State(node): Node, request: Result<Json<ApplyRequest>, JsonReject
     }
 }
 
-async fn remove(State(node): Node, Path(name): Path<String>) -> Response {
-    match node.remove_pipeline(&name).await {
+async fn remove(State(node): Node, name: Result<Path<String>, PathRejection>) -> Response {
+    let name = match name {
+        Ok(Path(name)) => name,
+        Err(error) => return failed(error.status(), error.body_text()),
+    };
+    match node.remove_pipeline(name).await {
         Ok(applied) => Json(applied).into_response(),
         Err(error) => pipeline_failed(error),
     }
@@ -179,8 +199,16 @@ fn pipeline_failed(error: PipelineError) -> Response {
         PipelineError::Topic { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
         PipelineError::Unknown(_) => (StatusCode::NOT_FOUND, Vec::new()),
         PipelineError::Propose(_) => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
+        PipelineError::Check(error) => (check_failed(&error), Vec::new()),
     };
     (status, Json(Failed { error: text, problems })).into_response()
+}
+
+fn check_failed(error: &CheckError) -> StatusCode {
+    match error {
+        CheckError::Busy => StatusCode::SERVICE_UNAVAILABLE,
+        CheckError::Thread(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }
 
 fn failed(status: StatusCode, error: impl ToString) -> Response {

@@ -4,9 +4,11 @@
 //! document of the cluster's metadata, its plugins are files named by their hash; what runs is what the
 //! metadata says, also after a restart.
 
+mod checks;
 mod pipelines;
 mod plugin_store;
 mod ports;
+mod resume;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -22,10 +24,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::checks::CheckError;
+use self::checks::Checks;
 pub(crate) use self::pipelines::{ApplyRequest, PipelineError};
-use self::plugin_store::PluginStore;
+use self::plugin_store::{PluginStore, Unused};
 pub(crate) use self::plugin_store::{PluginStoreError, StoredPlugin, hash as plugin_hash};
 use self::ports::LocalPorts;
+pub(crate) use self::resume::NotRunning;
+use self::resume::Unresumed;
 use crate::{admin, compile_plugin};
 
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +61,14 @@ pub(crate) struct NodeState {
     plugins: PluginStore,
     registry: Mutex<Registry>,
     runtime_clock: millstream_runtime::clock::SharedClock,
+    checks: Checks,
+    unresumed: Unresumed,
     /// One change of pipelines at a time.
-    applying: tokio::sync::Mutex<()>,
+    applying: Arc<tokio::sync::Mutex<()>>,
+    /// Changes of pipelines that have begun.
+    tasks: TaskTracker,
+    /// Fires when the node stops.
+    stop: CancellationToken,
 }
 
 impl Node {
@@ -90,6 +102,7 @@ impl Node {
             Arc::clone(&runtime_clock),
             tokio::runtime::Handle::current(),
         );
+        let stop = CancellationToken::new();
         let state = Arc::new(NodeState {
             broker,
             runtime,
@@ -97,12 +110,16 @@ impl Node {
             plugins,
             registry: Mutex::new(registry),
             runtime_clock,
-            applying: tokio::sync::Mutex::default(),
+            checks: Checks::new(stop.clone()),
+            unresumed: Unresumed::default(),
+            applying: Arc::default(),
+            tasks: tasks.clone(),
+            stop,
         });
+        state.sweep_plugins(Unused::None);
         let stop_admin = CancellationToken::new();
         tasks.spawn(admin::serve(admin, admin_address, Arc::clone(&state), stop_admin.clone()));
-        let resumed = Arc::clone(&state);
-        tasks.spawn(async move { resumed.resume_pipelines().await });
+        tasks.spawn(Arc::clone(&state).resume_pipelines());
         Ok(Self { state, admin_address, stop_admin, tasks })
     }
 
@@ -116,8 +133,9 @@ impl Node {
         self.admin_address
     }
 
-    /// Stops the stages, then the listeners, then the broker.
+    /// Stops the stages, then the listeners, then the broker. Whoever still waits for a check is not waited for.
     pub(crate) async fn stop(self) {
+        self.state.stop.cancel();
         self.state.runtime.shutdown().await;
         self.stop_admin.cancel();
         self.tasks.close();

@@ -1,5 +1,7 @@
 //! What a node takes from peers that mean it harm: it goes on serving the others, in bounded memory.
 
+#[path = "hostile/admin.rs"]
+mod admin;
 #[path = "support/node.rs"]
 mod node;
 #[path = "support/wire_client.rs"]

@@ -1,7 +1,8 @@
 //! Applying pipelines: checked as a whole, written to the metadata, then run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use millstream_broker::broker::TopicError;
@@ -13,10 +14,12 @@ use millstream_runtime::runtime::Applied;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::checks::CheckError;
+use super::plugin_store::Unused;
 use super::{NodeState, PluginStoreError};
 
 /// The kind of document that a pipeline is in the metadata.
-const PIPELINE: &str = "pipeline";
+pub(super) const PIPELINE: &str = "pipeline";
 
 /// A pipeline file, with the plugins that it names, which were uploaded before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +42,17 @@ pub(crate) enum PipelineError {
     Propose(#[source] ProposeError),
     #[error("no pipeline is called {0:?}")]
     Unknown(String),
+    #[error(transparent)]
+    Check(#[from] CheckError),
+}
+
+/// What becomes of a stage whose topic does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MissingTopics {
+    /// That is a mistake in the pipeline.
+    Refused,
+    /// The pipeline was right when it was applied: the stage waits for the topic.
+    Awaited,
 }
 
 /// What applying did, and what is worth knowing about the file.
@@ -53,38 +67,49 @@ pub(crate) struct ApplyOutcome {
 
 impl NodeState {
     /// Checks a pipeline without changing anything; the problems are errors and warnings.
-    pub(crate) async fn check_pipeline(self: &Arc<Self>, request: ApplyRequest) -> Vec<Problem> {
-        self.validated(request).await.problems
+    pub(crate) async fn check_pipeline(
+        self: &Arc<Self>,
+        request: ApplyRequest,
+    ) -> Result<Vec<Problem>, CheckError> {
+        Ok(self.validated(request, MissingTopics::Refused).await?.problems)
     }
 
-    /// Makes the pipeline run as the file says. If that can't be, everything stays as it is.
+    /// Makes the pipeline run as the file says. If that can't be, everything stays as it is, and so it does if this
+    /// future is dropped during the check; once something is being changed, that goes on to its end.
     pub(crate) async fn apply_pipeline(
         self: &Arc<Self>,
         request: ApplyRequest,
     ) -> Result<ApplyOutcome, PipelineError> {
-        let _applying = self.applying.lock().await;
-        let Validated { problems, pipeline } = self.validated(request.clone()).await;
+        let applying = Arc::clone(&self.applying).lock_owned().await;
+        let validated = self.validated(request.clone(), MissingTopics::Refused).await?;
+        let Validated { problems, pipeline } = validated;
         let Some(pipeline) = pipeline else { return Err(PipelineError::Problems(problems)) };
-        let created_topics = self.create_topics(&pipeline).await?;
-        let document = serde_json::to_vec(&request).expect("a map of strings is JSON");
-        let metadata = self.broker.metadata();
-        metadata
-            .put_document(PIPELINE, &pipeline.name, document, None)
-            .await
-            .map_err(PipelineError::Propose)?;
-        let stages = self.runtime.apply(&pipeline).await;
-        Ok(ApplyOutcome { pipeline: pipeline.name, created_topics, stages, warnings: problems })
+        let state = Arc::clone(self);
+        self.to_its_end(async move {
+            let _applying = applying;
+            let (created_topics, stages) = state.make_run(&request, &pipeline).await?;
+            Ok(ApplyOutcome { pipeline: pipeline.name, created_topics, stages, warnings: problems })
+        })
+        .await
     }
 
     /// Stops the pipeline's stages and forgets it; its topics and offsets stay.
-    pub(crate) async fn remove_pipeline(&self, name: &str) -> Result<Applied, PipelineError> {
-        let _applying = self.applying.lock().await;
-        let metadata = self.broker.metadata();
-        if metadata.image().document(PIPELINE, name).is_none() {
-            return Err(PipelineError::Unknown(name.to_owned()));
-        }
-        metadata.delete_document(PIPELINE, name, None).await.map_err(PipelineError::Propose)?;
-        Ok(self.runtime.remove(name).await)
+    pub(crate) async fn remove_pipeline(self: &Arc<Self>, name: String) -> Result<Applied, PipelineError> {
+        let applying = Arc::clone(&self.applying).lock_owned().await;
+        let state = Arc::clone(self);
+        self.to_its_end(async move {
+            let _applying = applying;
+            let metadata = state.broker.metadata();
+            if metadata.image().document(PIPELINE, &name).is_none() {
+                return Err(PipelineError::Unknown(name));
+            }
+            metadata.delete_document(PIPELINE, &name, None).await.map_err(PipelineError::Propose)?;
+            state.unresumed.settle(&name);
+            let removed = state.runtime.remove(&name).await;
+            state.sweep_plugins(Unused::Recent);
+            Ok(removed)
+        })
+        .await
     }
 
     /// The names of the pipelines that were applied.
@@ -93,46 +118,54 @@ impl NodeState {
         image.documents(PIPELINE).map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// Starts what was applied before this node started.
-    pub(super) async fn resume_pipelines(self: &Arc<Self>) {
-        let _applying = self.applying.lock().await;
-        let image = self.broker.metadata().image();
-        for (name, document) in image.documents(PIPELINE) {
-            let request = match serde_json::from_slice::<ApplyRequest>(&document.bytes) {
-                Ok(request) => request,
-                Err(error) => {
-                    tracing::error!(pipeline = name, %error, "the pipeline's document can't be read");
-                    continue;
-                }
-            };
-            let Validated { problems, pipeline } = self.validated(request).await;
-            match pipeline {
-                Some(pipeline) => drop(self.runtime.apply(&pipeline).await),
-                None => {
-                    for problem in problems {
-                        tracing::error!(pipeline = name, %problem, "the pipeline can't be started");
-                    }
-                }
-            }
+    /// A change of what runs, once begun, is not left half done because its client goes away.
+    async fn to_its_end<T: Send + 'static>(&self, change: impl Future<Output = T> + Send + 'static) -> T {
+        match self.tasks.spawn(change).await {
+            Ok(done) => done,
+            Err(error) => resume_unwind(error.into_panic()),
         }
     }
 
-    async fn validated(self: &Arc<Self>, request: ApplyRequest) -> Validated {
+    async fn make_run(
+        &self,
+        request: &ApplyRequest,
+        pipeline: &Pipeline,
+    ) -> Result<(Vec<String>, Applied), PipelineError> {
+        let created_topics = self.create_topics(pipeline).await?;
+        let document = serde_json::to_vec(request).expect("a map of strings is JSON");
+        let metadata = self.broker.metadata();
+        metadata
+            .put_document(PIPELINE, &pipeline.name, document, None)
+            .await
+            .map_err(PipelineError::Propose)?;
+        self.unresumed.settle(&pipeline.name);
+        let stages = self.runtime.apply(pipeline).await;
+        self.sweep_plugins(Unused::Recent);
+        Ok((created_topics, stages))
+    }
+
+    pub(super) async fn validated(
+        self: &Arc<Self>,
+        request: ApplyRequest,
+        missing: MissingTopics,
+    ) -> Result<Validated, CheckError> {
         let state = Arc::clone(self);
-        // Compiling takes a core for tens of milliseconds and more.
-        let checked = tokio::task::spawn_blocking(move || {
-            let spec = match parse(&request.file, &request.text) {
-                Ok(spec) => spec,
-                Err(problems) => return Validated { problems, pipeline: None },
-            };
-            let topics = KnownTopics(state.broker.metadata().image());
-            let plugins = Uploaded { state: &state, plugins: &request.plugins };
-            validate(&spec, &state.engine, &plugins, &topics, &state.runtime_clock, &CancellationToken::new())
-        });
-        match checked.await {
-            Ok(validated) => validated,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        self.checks.run(move |stop| state.check(&request, missing, stop)).await
+    }
+
+    fn check(&self, request: &ApplyRequest, missing: MissingTopics, stop: &CancellationToken) -> Validated {
+        let refused = |problems| Validated { problems, pipeline: None };
+        let spec = match parse(&request.file, &request.text) {
+            Ok(spec) => spec,
+            Err(problems) => return refused(problems),
+        };
+        // First, because checking what could not run anyway would start all of its plugins.
+        if let Err(problem) = self.runtime.check_room(&spec) {
+            return refused(vec![problem]);
         }
+        let topics = KnownTopics { image: self.broker.metadata().image(), missing };
+        let plugins = Uploaded { state: self, plugins: &request.plugins };
+        validate(&spec, &self.engine, &plugins, &topics, &self.runtime_clock, stop)
     }
 
     async fn create_topics(&self, pipeline: &Pipeline) -> Result<Vec<String>, PipelineError> {
@@ -162,24 +195,52 @@ impl PluginSource for Uploaded<'_> {
     }
 }
 
-struct KnownTopics(Arc<MetadataImage>);
+struct KnownTopics {
+    image: Arc<MetadataImage>,
+    missing: MissingTopics,
+}
 
 impl TopicCatalogue for KnownTopics {
     fn partitions_of(&self, topic: &str) -> Option<i32> {
-        self.0.topic(topic).map(|topic| topic.partition_count())
+        let known = self.image.topic(topic).map(|topic| topic.partition_count());
+        match self.missing {
+            MissingTopics::Refused => known,
+            // The check is content, and the stage finds out.
+            MissingTopics::Awaited => known.or(Some(1)),
+        }
     }
 
     fn names(&self) -> Vec<String> {
-        self.0.topics().map(|topic| topic.name.as_str().to_owned()).collect()
+        self.image.topics().map(|topic| topic.name.as_str().to_owned()).collect()
     }
 }
 
 impl NodeState {
+    /// Keeps a plugin for a pipeline that is applied next.
     pub(crate) fn put_plugin(&self, sha256: &str, bytes: &[u8]) -> Result<(), PluginStoreError> {
-        self.plugins.put(sha256, bytes)
+        self.plugins.put(sha256, bytes, self.runtime_clock.wall_ms())?;
+        self.sweep_plugins(Unused::Recent);
+        Ok(())
     }
 
     pub(crate) fn list_plugins(&self) -> Result<Vec<super::StoredPlugin>, PluginStoreError> {
         self.plugins.list()
+    }
+
+    /// Removes plugins that no pipeline names, and their compiled code. What can't be removed costs space alone.
+    pub(super) fn sweep_plugins(&self, unused: Unused) {
+        let image = self.broker.metadata().image();
+        let requests = image
+            .documents(PIPELINE)
+            .map(|(_, document)| serde_json::from_slice::<ApplyRequest>(&document.bytes));
+        let requests: Result<Vec<_>, _> = requests.collect();
+        // What a document that can't be read names is not known: nothing is removed then.
+        let Ok(requests) = requests else { return };
+        let used: BTreeSet<String> =
+            requests.into_iter().flat_map(|request| request.plugins.into_values()).collect();
+        match self.plugins.sweep(&used, unused) {
+            Ok(kept) => self.engine.forget_others(&kept),
+            Err(error) => tracing::warn!(%error, "unused plugins can't be removed"),
+        }
     }
 }

@@ -1,9 +1,29 @@
-//! Does what a record's value says, all of it things that a host must survive. Other values are passed on.
+//! Does what a record's value says, all of it things that a host must survive. Other values are passed on. With the
+//! configuration `never_start: true`, it never starts.
 
 use millstream_sdk::prelude::*;
 
+#[derive(serde::Deserialize)]
+#[serde(from = "Told")]
+struct Config;
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Told {
+    never_start: bool,
+}
+
+impl From<Told> for Config {
+    fn from(told: Told) -> Self {
+        while told.never_start {
+            std::hint::black_box(());
+        }
+        Self
+    }
+}
+
 #[transform]
-fn hostile(record: Record, out: &mut Output) -> Result<()> {
+fn hostile(record: Record, out: &mut Output, _config: &Config) -> Result<()> {
     match record.value().unwrap_or_default() {
         b"panic" => panic!("told to panic"),
         b"loop" => loop {
