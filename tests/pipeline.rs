@@ -7,6 +7,8 @@
 mod dice;
 #[path = "support/node.rs"]
 mod node;
+#[path = "pipeline/operations.rs"]
+mod operations;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -9,7 +9,7 @@ use ureq::http::StatusCode;
 use super::failure::Failure;
 use super::node_args::AdminConnection;
 
-/// Applying compiles plugins, which takes seconds for large ones.
+/// Applying compiles plugins, which takes seconds for large ones; a node gives up before.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Status of ten thousand stages would be less.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -90,6 +90,19 @@ impl AdminClient {
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         Failure::Unreachable { bootstrap: self.address.clone(), reason: error.to_string() }
     }
+}
+
+/// A name as a part of a URL's path.
+pub(super) fn path_segment(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut segment, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                segment.push(char::from(byte))
+            }
+            _ => segment.push_str(&format!("%{byte:02X}")),
+        }
+        segment
+    })
 }
 
 /// A problem of a pipeline file as a compiler would print it.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9644";
@@ -94,6 +95,10 @@ pub(crate) enum PluginCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct PluginInspectArgs {
+    /// As with the other commands, though no node is asked: the file is inspected here
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+
     /// A WebAssembly component
     pub(crate) file: PathBuf,
 }
@@ -113,6 +118,7 @@ pub(crate) struct PipelineDeleteArgs {
     pub(crate) connection: AdminConnection,
 
     /// The pipeline's name
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: String,
 }
 

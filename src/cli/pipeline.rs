@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use millstream_runtime::pipeline::{DirPlugins, PluginSource as _, parse};
-use serde_json::Value;
+use millstream_runtime::engine::PluginEngine;
+use millstream_runtime::pipeline::{DirPlugins, PipelineSpec, PluginSource as _, PluginSpec, parse};
+use serde_json::{Value, json};
 
-use super::admin_client::{AdminClient, problem_text};
+use super::admin_client::{AdminClient, path_segment, problem_text};
 use super::failure::Failure;
 use super::node_args::{ApplyArgs, PipelineCommand, StatusArgs, ValidateArgs};
 use super::output::{self, Output, Table};
@@ -15,7 +16,11 @@ use crate::node::{ApplyRequest, plugin_hash};
 
 pub(super) fn apply(args: &ApplyArgs, output: &mut Output) -> Result<(), Failure> {
     let client = AdminClient::new(&args.connection);
-    let request = upload(&client, &args.file)?;
+    let Upload { request, refused } = upload(&client, &args.file)?;
+    if !refused.is_empty() {
+        // It can't be applied. The node knows what else is wrong.
+        return Err(errors(&problems(&client, &request, refused)?));
+    }
     let outcome: Value = client.post("/v1/pipelines", &request)?;
     for warning in outcome["warnings"].as_array().into_iter().flatten() {
         output::remark(problem_text(warning));
@@ -46,20 +51,42 @@ pub(super) fn apply(args: &ApplyArgs, output: &mut Output) -> Result<(), Failure
 
 pub(super) fn validate(args: &ValidateArgs, output: &mut Output) -> Result<(), Failure> {
     let client = AdminClient::new(&args.connection);
-    let request = upload(&client, &args.file)?;
-    let problems: Vec<Value> = client.post("/v1/pipelines/validate", &request)?;
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        problems.iter().partition(|problem| problem["severity"] == "error");
+    let Upload { request, refused } = upload(&client, &args.file)?;
+    let problems = problems(&client, &request, refused)?;
     if output.json() {
         output.document(&problems)?;
     } else {
-        warnings.iter().for_each(|warning| output::remark(problem_text(warning)));
+        let warnings = problems.iter().filter(|problem| !is_error(problem));
+        warnings.for_each(|warning| output::remark(problem_text(warning)));
     }
-    match errors.is_empty() {
-        true if output.json() => Ok(()),
-        true => output.line(format_args!("{}: no errors", args.file.display())),
-        false => Err(Failure::Problems(errors.into_iter().map(problem_text).collect())),
+    match problems.iter().any(is_error) {
+        true => Err(errors(&problems)),
+        false if output.json() => Ok(()),
+        false => output.line(format_args!("{}: no errors", args.file.display())),
     }
+}
+
+fn is_error(problem: &Value) -> bool {
+    problem["severity"] == "error"
+}
+
+fn errors(problems: &[Value]) -> Failure {
+    Failure::Problems(problems.iter().filter(|problem| is_error(problem)).map(problem_text).collect())
+}
+
+/// What is wrong with a pipeline, in the order of its file: in the eyes of the node, and with the plugins that it did
+/// not get, which it can only call missing.
+fn problems(
+    client: &AdminClient,
+    request: &ApplyRequest,
+    refused: Vec<Value>,
+) -> Result<Vec<Value>, Failure> {
+    let place = |problem: &Value| (problem["line"].as_u64(), problem["column"].as_u64());
+    let mut problems: Vec<Value> = client.post("/v1/pipelines/validate", request)?;
+    problems.retain(|problem| !refused.iter().any(|refused| place(refused) == place(problem)));
+    problems.extend(refused);
+    problems.sort_by_key(place);
+    Ok(problems)
 }
 
 pub(super) fn status(args: &StatusArgs, output: &mut Output) -> Result<(), Failure> {
@@ -77,12 +104,30 @@ pub(super) fn status(args: &StatusArgs, output: &mut Output) -> Result<(), Failu
         status["topics"],
         status["partitions"],
     ))?;
-    let stages: Vec<&Value> = status["stages"].as_array().into_iter().flatten().collect();
-    if stages.is_empty() {
+    let list = |key: &str| status[key].as_array().into_iter().flatten().collect::<Vec<_>>();
+    if list("pipelines").is_empty() {
         return output.line("no pipeline is applied: `millstream apply FILE` does it");
     }
+    let stages = list("stages");
+    if !stages.is_empty() {
+        stage_table(&stages, output)?;
+    }
+    for stage in stages {
+        stage_remarks(stage, output)?;
+    }
+    for pipeline in list("not_running") {
+        let name = pipeline["pipeline"].as_str().unwrap_or_default();
+        for problem in pipeline["problems"].as_array().into_iter().flatten() {
+            let problem = problem_text(problem);
+            output.line(format_args!("{name}: not running, and tried again: {problem}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn stage_table(stages: &[&Value], output: &mut Output) -> Result<(), Failure> {
     let mut table = Table::new(["PIPELINE", "STAGE", "STATE", "IN", "OUT", "REJECTED", "LAG"]);
-    for stage in &stages {
+    for stage in stages {
         let text = |key: &str| stage[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| stage[key].to_string();
         table.row([
@@ -95,26 +140,26 @@ pub(super) fn status(args: &StatusArgs, output: &mut Output) -> Result<(), Failu
             number("lag"),
         ]);
     }
-    output.table(&table)?;
-    for stage in stages {
-        let name = stage["stage"].as_str().unwrap_or_default();
-        if let Some(reason) = stage["reason"].as_str() {
-            let plugin =
-                stage["plugin"].as_str().map(|plugin| format!(" in plugin {plugin}")).unwrap_or_default();
-            let batch = match stage["topic"].as_str() {
-                Some(topic) => format!(" at {topic}-{} offset {}", stage["partition"], stage["offset"]),
-                None => String::new(),
-            };
-            output.line(format_args!(
-                "{name}: {}{plugin}{batch}: {reason}",
-                stage["state"].as_str().unwrap_or_default()
-            ))?;
-        }
-        if let Some(reason) = stage["last_rejection"].as_str() {
-            output.line(format_args!("{name}: last rejected record: {reason}"))?;
-        }
+    output.table(&table)
+}
+
+/// Why a stage does not run, and what it rejected.
+fn stage_remarks(stage: &Value, output: &mut Output) -> Result<(), Failure> {
+    let text = |key: &str| stage[key].as_str();
+    let name = text("stage").unwrap_or_default();
+    if let Some(reason) = text("reason") {
+        let plugin = text("plugin").map(|plugin| format!(" in plugin {plugin}")).unwrap_or_default();
+        let batch = match text("topic") {
+            Some(topic) => format!(" at {topic}-{} offset {}", stage["partition"], stage["offset"]),
+            None => String::new(),
+        };
+        let state = text("state").unwrap_or_default();
+        output.line(format_args!("{name}: {state}{plugin}{batch}: {reason}"))?;
     }
-    Ok(())
+    match text("last_rejection") {
+        Some(reason) => output.line(format_args!("{name}: last rejected record: {reason}")),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn run(command: PipelineCommand, output: &mut Output) -> Result<(), Failure> {
@@ -128,7 +173,7 @@ pub(super) fn run(command: PipelineCommand, output: &mut Output) -> Result<(), F
         }
         PipelineCommand::Delete(args) => {
             let client = AdminClient::new(&args.connection);
-            let removed: Value = client.delete(&format!("/v1/pipelines/{}", args.name))?;
+            let removed: Value = client.delete(&format!("/v1/pipelines/{}", path_segment(&args.name)))?;
             match output.json() {
                 true => output.document(&removed),
                 false => output.line(format_args!("deleted {}", args.name)),
@@ -137,8 +182,15 @@ pub(super) fn run(command: PipelineCommand, output: &mut Output) -> Result<(), F
     }
 }
 
-/// Sends the plugins that the file names, and says what the file says of them.
-fn upload(client: &AdminClient, file: &Path) -> Result<ApplyRequest, Failure> {
+/// A pipeline's file and plugins, as a node takes them.
+struct Upload {
+    request: ApplyRequest,
+    /// Problems, as JSON, with plugins that the node did not get.
+    refused: Vec<Value>,
+}
+
+/// Sends the plugins that the file names.
+fn upload(client: &AdminClient, file: &Path) -> Result<Upload, Failure> {
     let unreadable = |source| Failure::Input { path: file.to_owned(), source };
     let text = fs::read_to_string(file).map_err(unreadable)?;
     let name = file.display().to_string();
@@ -147,12 +199,47 @@ fn upload(client: &AdminClient, file: &Path) -> Result<ApplyRequest, Failure> {
     let dir = file.parent().unwrap_or(Path::new("")).to_owned();
     let source = DirPlugins { dir };
     let mut plugins = BTreeMap::new();
+    let mut refused = Vec::new();
     for plugin in &spec.plugins {
-        // A file that can't be read is a problem of the pipeline, and reported with the others.
-        let Ok(bytes) = source.read(&plugin.file) else { continue };
-        let sha256 = plugin_hash(&bytes);
-        client.put_plugin(&sha256, &bytes)?;
-        plugins.insert(plugin.file.clone(), sha256);
+        if plugins.contains_key(&plugin.file) {
+            continue;
+        }
+        match read_plugin(&source, plugin) {
+            Ok(bytes) => {
+                let sha256 = plugin_hash(&bytes);
+                client.put_plugin(&sha256, &bytes)?;
+                plugins.insert(plugin.file.clone(), sha256);
+            }
+            Err((message, remedy)) => refused.push(problem(&spec, plugin, &message, remedy)),
+        }
     }
-    Ok(ApplyRequest { file: name, text, plugins })
+    Ok(Upload { request: ApplyRequest { file: name, text, plugins }, refused })
+}
+
+/// The plugin's bytes, or what is wrong with them and what to do. A node would refuse them, too, but does not know which
+/// line of which file named them.
+fn read_plugin(source: &DirPlugins, plugin: &PluginSpec) -> Result<Vec<u8>, (String, &'static str)> {
+    let PluginSpec { name, file, .. } = plugin;
+    let bytes = source.read(file).map_err(|error| {
+        let remedy = "build the plugin, or correct the path: it is relative to the pipeline's file";
+        (format!("cannot read {file:?} of plugin {name:?}: {error}"), remedy)
+    })?;
+    match PluginEngine::check(&bytes) {
+        Ok(()) => Ok(bytes),
+        Err(error) => {
+            let remedy = "name the .wasm file that building the plugin for wasm32-wasip2 makes";
+            Err((format!("{file:?} of plugin {name:?}: {error}"), remedy))
+        }
+    }
+}
+
+fn problem(spec: &PipelineSpec, plugin: &PluginSpec, message: &str, remedy: &str) -> Value {
+    json!({
+        "severity": "error",
+        "file": spec.file,
+        "line": plugin.file_place.line,
+        "column": plugin.file_place.column,
+        "message": message,
+        "remedy": remedy,
+    })
 }

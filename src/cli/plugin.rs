@@ -6,9 +6,10 @@ use millstream_runtime::engine::{EngineConfig, PluginEngine, PluginForm};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::node_args::PluginCommand;
+use super::node_args::{PluginCommand, PluginInspectArgs};
 use super::output::Output;
 use super::up::chain;
+use crate::compile_plugin;
 
 /// The interface that the component exports.
 fn form_name(form: PluginForm) -> &'static str {
@@ -19,19 +20,21 @@ fn form_name(form: PluginForm) -> &'static str {
 }
 
 pub(super) fn run(command: PluginCommand, output: &mut Output) -> Result<(), Failure> {
-    let PluginCommand::Inspect(args) = command;
-    let bytes = fs::read(&args.file).map_err(|source| Failure::Input { path: args.file.clone(), source })?;
-    let engine = PluginEngine::new(EngineConfig::default());
-    let plugin = engine
-        .load(&bytes)
-        .map_err(|error| Failure::Plugin { path: args.file.clone(), reason: chain(&error) })?;
+    // The address of a node is taken, as everywhere, and not needed.
+    let PluginCommand::Inspect(PluginInspectArgs { connection: _, file }) = command;
+    let bytes = fs::read(&file).map_err(|source| Failure::Input { path: file.clone(), source })?;
+    // With the node's limits, so that the answer is the node's.
+    let compiler = Box::new(compile_plugin::compiler());
+    let engine = PluginEngine::new(EngineConfig { compiler, ..EngineConfig::default() });
+    let plugin =
+        engine.load(&bytes).map_err(|error| Failure::Plugin { path: file.clone(), reason: chain(&error) })?;
     let (form, sha256) = (plugin.form(), crate::node::plugin_hash(&bytes));
     if output.json() {
         return output.document(&json!({
-            "file": args.file, "bytes": bytes.len(), "sha256": sha256, "form": form,
+            "file": file, "bytes": bytes.len(), "sha256": sha256, "form": form,
         }));
     }
-    output.line(format_args!("{}: a transform, in the form {}", args.file.display(), form_name(form)))?;
+    output.line(format_args!("{}: a transform, in the form {}", file.display(), form_name(form)))?;
     output.line(format_args!("  {} bytes, sha-256 {sha256}", bytes.len()))?;
     output.line("  every import is one that stages provide")
 }
