@@ -5,6 +5,7 @@
 //! metadata says, also after a restart.
 
 mod checks;
+mod open_files;
 mod pipelines;
 mod plugin_store;
 mod ports;
@@ -74,7 +75,8 @@ pub(crate) struct NodeState {
 impl Node {
     /// Opens the data directory, serves clients and the admin listener, and starts the pipelines that were
     /// applied.
-    pub(crate) async fn start(config: BrokerConfig) -> Result<Self, NodeError> {
+    pub(crate) async fn start(mut config: BrokerConfig) -> Result<Self, NodeError> {
+        config.max_connections = open_files::connections_max(config.max_connections);
         let path = config.data_dir.clone();
         std::fs::create_dir_all(&path).map_err(|source| NodeError::DataDir { path: path.clone(), source })?;
         let kafka = bind(&config.listeners[0].address.to_string(), "--listen").await?;

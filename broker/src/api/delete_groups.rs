@@ -28,11 +28,7 @@ pub(super) async fn handle(
     DeleteGroupsResponse { results, ..Default::default() }
 }
 
-async fn delete(
-    broker: &Broker,
-    context: &RequestContext,
-    name: &str,
-) -> DeletableGroupResult<'static> {
+async fn delete(broker: &Broker, context: &RequestContext, name: &str) -> DeletableGroupResult<'static> {
     let deleted = broker.groups.delete_group(GroupId::new(name)).await;
     let error_code = deleted.map_or_else(super::error_code::of_group, |()| ErrorCode::NONE);
     if error_code.is_error() {
