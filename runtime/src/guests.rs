@@ -126,13 +126,16 @@ pub(crate) fn with_import(import: &str, transform: &str) -> Vec<u8> {
 
 /// `transform`: returns these bytes as outputs.
 pub(crate) fn returning(outputs: &[u8]) -> Vec<u8> {
-    let escaped = outputs.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "\\{byte:02x}").expect("a string takes what is written");
-        text
-    });
-    let items = format!("(data (i32.const 2048) \"{escaped}\")");
+    let items = format!("(data (i32.const 2048) \"{}\")", escaped(outputs));
     let transform = format!("(call $ok (i32.const 2048) (i32.const {}))", outputs.len());
     batch_guest_of(&Guest { init: INIT_OK, items: &items, transform: &transform })
+}
+
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "\\{byte:02x}").expect("a string takes what is written");
+        text
+    })
 }
 
 /// Keeps every record: one run, whose length is the batch's. Counts are two bytes, so up to 8,191 records.
@@ -144,6 +147,44 @@ pub(crate) fn identity() -> Vec<u8> {
          (i32.store8 (i32.const 2051) (i32.shr_u (local.get $count) (i32.const 6)))
          (call $ok (i32.const 2048) (i32.const 4))",
     )
+}
+
+/// Of record 0 makes one without key and headers, whose value has so many bytes.
+pub(crate) fn inflating(value_bytes: u32) -> Vec<u8> {
+    let value_length = varint(value_bytes);
+    let body_length = varint(1 + value_length.len() as u32 + value_bytes + 1);
+    let head = [&[1, 2][..], &body_length, &[1], &value_length].concat();
+    let size = head.len() as u32 + value_bytes + 1;
+    let items = format!("(data (i32.const 2048) \"{}\")", escaped(&head));
+    let transform = format!(
+        "(local $out i32)
+         (local.set $out (call $alloc (i32.const {size})))
+         (memory.fill (local.get $out) (i32.const 0) (i32.const {size}))
+         (memory.copy (local.get $out) (i32.const 2048) (i32.const {}))
+         (call $ok (local.get $out) (i32.const {size}))",
+        head.len()
+    );
+    batch_guest_of(&Guest { init: INIT_OK, items: &items, transform: &transform })
+}
+
+/// Counts to `turns` for each batch, then keeps record 0.
+pub(crate) fn busy(turns: u32) -> Vec<u8> {
+    batch_guest(&format!(
+        "(local $i i32)
+         (loop $again
+           (local.set $i (i32.add (local.get $i) (i32.const 1)))
+           (br_if $again (i32.lt_u (local.get $i) (i32.const {turns}))))
+         (i32.store8 (i32.const 2048) (i32.const 0)) (i32.store8 (i32.const 2049) (i32.const 2))
+         (call $ok (i32.const 2048) (i32.const 2))"
+    ))
+}
+
+/// A length as records have it.
+fn varint(length: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let length = i32::try_from(length).expect("tests use small lengths");
+    millstream_record::varint::put_varint(&mut bytes, length);
+    bytes
 }
 
 /// Keeps every record, in the plain form: an output of 96 bytes for each, all options none but the index.

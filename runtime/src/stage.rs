@@ -6,16 +6,20 @@
 //! ```
 //!
 //! A batch's outputs and its offset are in one commit, so that a transaction can wrap it. While one commit is in
-//! flight the worker goes on, and what queues for it meanwhile becomes one unit.
+//! flight the worker goes on, and what queues for it meanwhile becomes one unit. A unit goes out when nothing is
+//! queued, and in the middle of a job when its bytes or its age reach their limit: batches are small and plugins
+//! make much of little, so that a fetch of 4 MiB can stand for any amount of memory and time.
 
 mod assemble;
 mod chain;
 mod dead_letter;
+mod mill;
 mod partitioner;
 mod port;
 mod spec;
 mod status;
 mod task;
+mod unit;
 mod worker;
 
 #[cfg(any(test, feature = "testing"))]

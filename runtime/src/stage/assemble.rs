@@ -36,6 +36,7 @@ pub(super) struct Assembler {
     topics: Vec<Open>,
     compression: Compression,
     finished: Vec<OutputBatch>,
+    /// What was appended takes so much before compression, open batches included.
     pub(super) bytes: usize,
     pub(super) records: u64,
 }
@@ -91,14 +92,19 @@ impl Assembler {
         let compression = self.compression;
         let builder = |bytes_max| BatchBuilder::new(bytes_max).compression(compression);
         let batch = open.batches[at].get_or_insert_with(|| builder(BATCH_BYTES_MAX));
+        let before = batch.size_in_bytes();
         match batch.append_body(timestamp, body) {
-            Ok(()) => return,
+            Ok(()) => {
+                self.bytes += batch.size_in_bytes() - before;
+                return;
+            }
             Err(AppendError::Full { .. }) => {}
             Err(AppendError::OffsetDelta(delta)) => unreachable!("a batch of {delta} records is full before"),
         }
         let full = open.batches[at].take().filter(|batch| !batch.is_empty());
         let mut next = builder(BATCH_BYTES_MAX.max(body.as_bytes().len() + OVERHEAD_BYTES_MAX));
         next.append_body(timestamp, body).expect("an empty batch is made to fit the record");
+        self.bytes += next.size_in_bytes();
         open.batches[at] = Some(next);
         if let Some(full) = full {
             self.finish(topic, partition, full);
@@ -121,7 +127,6 @@ impl Assembler {
         let records = batch.records_count().unsigned_abs();
         // Compressing memory into memory fails only if the codec is broken.
         let bytes: Bytes = batch.finish().expect("a batch with records can be finished").into();
-        self.bytes += bytes.len();
         let topic = Arc::clone(&self.topics[topic].topic.name);
         self.finished.push(OutputBatch { topic, partition, records, bytes });
     }

@@ -96,6 +96,10 @@ impl Chain {
         self.derived = None;
         let count = self.links.len();
         for (index, link) in self.links.iter_mut().enumerate() {
+            if index > 0 {
+                // A stage that is told to stop need not wait for the whole chain.
+                tokio::task::yield_now().await;
+            }
             let current = self.derived.as_ref().unwrap_or(input);
             let before = self.clock.monotonic();
             let result = link.instance.transform(current, &self.topics, &mut link.out).await;

@@ -32,6 +32,8 @@ struct State {
     /// Partitions that the next poll takes away.
     revoked: Vec<TopicPartition>,
     commits: u64,
+    /// Bytes of the outputs of the largest commit.
+    commit_bytes_max: usize,
     opened: u64,
 }
 
@@ -93,6 +95,11 @@ impl MemoryCluster {
 
     pub fn commits(&self) -> u64 {
         self.lock().commits
+    }
+
+    /// Bytes of the outputs of the largest commit.
+    pub fn commit_bytes_max(&self) -> usize {
+        self.lock().commit_bytes_max
     }
 
     /// How often a port was opened.
@@ -226,6 +233,8 @@ impl StagePort for MemoryPort {
             if !state.commit_errors.is_empty() {
                 return Err(state.commit_errors.remove(0));
             }
+            let bytes = commit.outputs.iter().map(|output| output.bytes.len()).sum();
+            state.commit_bytes_max = state.commit_bytes_max.max(bytes);
             for output in &commit.outputs {
                 state.append(&output.topic, output.partition, &output.bytes)?;
             }

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::port::TopicPartition;
 use super::spec::StageSpec;
+use super::unit::UnitCounts;
 use crate::clock::SharedClock;
 use crate::engine::PluginForm;
 
@@ -53,20 +54,32 @@ impl RuntimeMetrics {
             calls: Family::new_with_constructor(call_seconds),
         };
         let registry = registry.sub_registry_with_prefix("stage");
-        registry.register("records_in", "Records that a stage has read", metrics.records_in.clone());
+        registry.register(
+            "records_in",
+            "Records that a stage has read and committed",
+            metrics.records_in.clone(),
+        );
         registry.register("records_out", "Records that a stage has written", metrics.records_out.clone());
         registry.register(
             "records_rejected",
             "Records that a plugin rejected",
             metrics.records_rejected.clone(),
         );
-        registry.register("bytes_in", "Bytes of batches that a stage has read", metrics.bytes_in.clone());
+        registry.register(
+            "bytes_in",
+            "Bytes of batches that a stage has read and committed",
+            metrics.bytes_in.clone(),
+        );
         registry.register(
             "bytes_out",
             "Bytes of batches that a stage has written",
             metrics.bytes_out.clone(),
         );
-        registry.register("batches_in", "Record batches that a stage has read", metrics.batches_in.clone());
+        registry.register(
+            "batches_in",
+            "Record batches that a stage has read and committed",
+            metrics.batches_in.clone(),
+        );
         registry.register("commits", "Commits of outputs and offsets", metrics.commits.clone());
         registry.register("errors", "What stopped or delayed a stage, by kind", metrics.errors.clone());
         registry.register(
@@ -83,13 +96,13 @@ impl RuntimeMetrics {
 /// The counters of one stage. They outlive its restarts.
 pub(crate) struct StageMetrics {
     labels: Labels,
-    pub(super) records_in: Counter,
-    pub(super) records_out: Counter,
-    pub(super) records_rejected: Counter,
-    pub(super) bytes_in: Counter,
-    pub(super) bytes_out: Counter,
-    pub(super) batches_in: Counter,
-    pub(super) commits: Counter,
+    records_in: Counter,
+    records_out: Counter,
+    records_rejected: Counter,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    batches_in: Counter,
+    commits: Counter,
     errors: Family<Labels, Counter>,
     lag: Gauge,
     lags: Mutex<BTreeMap<TopicPartition, i64>>,
@@ -202,6 +215,7 @@ pub struct StageStatus {
     pub state: StageState,
     /// When the state began, milliseconds since the Unix epoch.
     pub since_ms: i64,
+    /// Here and below: what is committed, as of one moment.
     pub records_in: u64,
     pub records_out: u64,
     pub records_rejected: u64,
@@ -222,6 +236,7 @@ pub(crate) struct StageShared {
     life: Mutex<Life>,
 }
 
+/// Its lock also holds the counters together, see `count_commit`.
 struct Life {
     state: StageState,
     since_ms: i64,
@@ -248,6 +263,20 @@ impl StageShared {
     pub(super) fn set_last_rejection(&self, reason: &str) {
         let mut life = self.life.lock().expect("no code panics while it holds this lock");
         life.last_rejection = Some(reason.to_owned());
+    }
+
+    /// Counts what was committed. All counters move together: whoever reads them sees what was read beside what
+    /// came of it, and a batch that has to be mapped again is not counted twice.
+    pub(super) fn count_commit(&self, counts: &UnitCounts) {
+        let _life = self.life.lock().expect("no code panics while it holds this lock");
+        let metrics = &self.metrics;
+        metrics.records_in.inc_by(counts.records_in);
+        metrics.records_out.inc_by(counts.records_out);
+        metrics.records_rejected.inc_by(counts.records_rejected);
+        metrics.bytes_in.inc_by(counts.bytes_in);
+        metrics.bytes_out.inc_by(counts.bytes_out);
+        metrics.batches_in.inc_by(counts.batches_in);
+        metrics.commits.inc();
     }
 
     pub(crate) fn is_failed(&self) -> bool {

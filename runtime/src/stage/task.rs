@@ -3,7 +3,7 @@
 //! | in flight | at most | why |
 //! | --- | --- | --- |
 //! | poll | 1 | |
-//! | jobs and units in the worker's queues | 2 and 2 | the next is fetched while one is mapped |
+//! | jobs and units in the worker's queues | 2 and 1 | the next is fetched while one is mapped |
 //! | commit | 1 | offsets are committed in order |
 
 use std::collections::BTreeMap;
@@ -14,17 +14,19 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::OutputTopic;
+use super::mill::failure;
 use super::port::{Commit, Polled, PortError, PortFactory, PortRequest, StagePort, TopicPartition};
 use super::spec::OnError;
 use super::status::{StageFailure, StageShared, StageState};
-use super::worker::{Job, Topology, Unit, Worker, failure};
+use super::unit::{Ending, Unit};
+use super::worker::{Job, Topology, Worker};
 
 const POLL_WAIT: Duration = Duration::from_millis(500);
 /// How old the numbers of partitions may be: a topic that grows is noticed this late.
 const TOPOLOGY_AGE_MAX: Duration = Duration::from_secs(30);
 const REOPEN_BACKOFF_MIN: Duration = Duration::from_millis(100);
 const REOPEN_BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// A stage that is told to stop waits so long for what is in flight.
+/// A stage that is told to stop waits so long for the batch in flight and for its commit.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 type Pending<'a, T> = Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>;
@@ -242,15 +244,18 @@ impl<'a, P: StagePort> Session<'a, P> {
         }
     }
 
-    /// Commits what is in flight, so that a clean stop repeats nothing.
+    /// Commits what the worker has done up to the batch that it is at, so that a clean stop repeats nothing. What
+    /// is queued behind that batch is left to whoever goes on.
     async fn drain(&mut self) -> Result<(), Ended> {
-        self.poll = None;
+        (self.poll, self.job) = (None, None);
+        self.worker.finish();
         let never = CancellationToken::new();
-        while self.jobs_in_flight > 0 {
-            let event = self.next(&never).await;
-            self.handle(event).await?;
+        loop {
+            match self.next(&never).await {
+                Event::Unit(None) => return Ok(()),
+                event => self.handle(event).await?,
+            }
         }
-        Ok(())
     }
 
     async fn handle(&mut self, event: Event) -> Result<(), Ended> {
@@ -274,8 +279,6 @@ impl<'a, P: StagePort> Session<'a, P> {
         if outputs.is_empty() && offsets.is_empty() {
             return self.committed(unit);
         }
-        let bytes: usize = outputs.iter().map(|batch| batch.bytes.len()).sum();
-        self.shared.metrics.bytes_out.inc_by(bytes as u64);
         self.commit = Some(Box::pin(self.port.commit(commit)));
         self.committing = Some(unit);
         Ok(())
@@ -283,10 +286,11 @@ impl<'a, P: StagePort> Session<'a, P> {
 
     fn committed(&mut self, unit: Unit) -> Result<(), Ended> {
         self.jobs_in_flight = self.jobs_in_flight.saturating_sub(unit.jobs);
-        self.shared.metrics.records_out.inc_by(unit.records_out);
-        self.shared.metrics.commits.inc();
-        match unit.failure {
-            Some(failure) => Err(Ended::Failed(failure)),
+        self.shared.count_commit(&unit.counts);
+        match unit.ending {
+            Some(Ending::Failed(failure)) => Err(Ended::Failed(failure)),
+            // Other stages may make room.
+            Some(Ending::NoRoom(reason)) => Err(Ended::Lost(PortError::Unavailable(reason))),
             None => Ok(()),
         }
     }
