@@ -182,10 +182,11 @@ impl Counts {
         }
     }
 
-    /// Every line has gone all the way, to this screen.
+    /// Every line has gone all the way, to this screen. A stage's counts are of what it has committed, all as of one
+    /// moment, so that results that are still on their way are missing from both sides of a comparison.
     fn is_done(&self, before: &Self, sent: &Sent, shown: u64) -> bool {
         let now = self.since(before);
-        now.read >= sent.lines && now.examined >= now.read - now.rejected && shown >= now.kept
+        now.read >= sent.lines && now.examined >= now.parsed && shown >= now.kept
     }
 }
 
