@@ -1,13 +1,13 @@
 //! The stages' Kafka client: a [`StagePort`](millstream_runtime::stage::StagePort) over Kafka's own requests.
 //!
 //! ```text
-//! stage_port     what a stage calls: poll, commit, partitions, close
+//! stage_port     what a stage calls: poll, commit, topics, close
 //!   member         the task behind it: joins the group, keeps the membership alive, fetches ahead
 //!     membership     one life in the group: join, sync, heartbeat, leave
 //!       range_assignor, consumer_protocol   who gets what, and how it is written down; pure
 //!     fetcher        positions, Fetch requests and what came back
 //!   producer       idempotent Produce: sequences, what is sent again and how
-//!   offsets, topics   where a group stands, how many partitions a topic has
+//!   offsets, topics   where a group stands, what a topic has and takes
 //! connection     one request and its answer, at a version that both sides know
 //!   transport      how bytes reach a broker: within the process, or by a socket
 //! ```

@@ -16,9 +16,11 @@ mod dead_letter;
 mod mill;
 mod partitioner;
 mod port;
+mod rejections;
 mod spec;
 mod status;
 mod task;
+mod topic;
 mod unit;
 mod worker;
 
@@ -33,6 +35,7 @@ pub use port::{
 };
 pub use spec::{OnError, PARALLELISM_MAX, PLUGINS_MAX, StagePlugin, StageSpec, TOPICS_MAX};
 pub use status::{PluginStatus, RuntimeMetrics, StageFailure, StageState, StageStatus};
+pub use topic::{TopicInfo, TopicRules};
 
 pub(crate) use status::StageShared;
 pub(crate) use task::run_stage;

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use millstream_runtime::stage::{Commit, CommittedOffset, Polled, PortError, StagePort, TopicPartition};
+use millstream_runtime::stage::{
+    Commit, CommittedOffset, Polled, PortError, StagePort, TopicInfo, TopicPartition,
+};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -17,7 +19,7 @@ use super::member::{Fetched, Member};
 use super::membership::GroupClient;
 use super::ownership::{Owned, Ownership};
 use super::producer::Producer;
-use super::topics::partition_counts;
+use super::topics::{partition_counts, topic_rules};
 use super::transport::{Connector, Transport};
 
 /// One member of a stage's group. The stage has it to itself.
@@ -183,6 +185,16 @@ impl<T: Transport> ClientPort<T> {
         Ok(owned)
     }
 
+    async fn try_describe_topics(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicInfo>>, ClientError> {
+        let counts = partition_counts(&self.connection, topics.iter().map(AsRef::as_ref)).await?;
+        let rules = topic_rules(&self.connection, counts.keys().map(String::as_str)).await?;
+        let describe = |topic: &Arc<str>| {
+            let partitions = *counts.get(&**topic)?;
+            Some(TopicInfo { partitions, rules: rules.get(&**topic).cloned().unwrap_or_default() })
+        };
+        Ok(topics.iter().map(describe).collect())
+    }
+
     async fn commit_offsets(&self, owned: &Owned, offsets: &[CommittedOffset]) -> Result<(), ClientError> {
         let mut backoff = Backoff::new(RETRY_TIMEOUT);
         loop {
@@ -212,13 +224,12 @@ impl<T: Transport> StagePort for ClientPort<T> {
         self.write(commit).await.map_err(|error| error.to_port_error())
     }
 
-    async fn partitions_of(&self, topic: &str) -> Result<Option<i32>, PortError> {
+    async fn describe_topics(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicInfo>>, PortError> {
         let mut backoff = Backoff::new(RETRY_TIMEOUT);
         loop {
-            match partition_counts(&self.connection, [topic]).await {
-                Ok(counts) => return Ok(counts.get(topic).copied()),
+            match self.try_describe_topics(topics).await {
                 Err(error) if error.is_retriable() && backoff.wait().await => {}
-                Err(error) => return Err(error.to_port_error()),
+                described => return described.map_err(|error| error.to_port_error()),
             }
         }
     }

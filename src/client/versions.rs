@@ -24,6 +24,7 @@ pub(crate) const fn spoken_versions(key: ApiKey) -> Option<RangeInclusive<i16>> 
         ApiKey::Fetch => 4..=12,
         ApiKey::InitProducerId => 0..=4,
         ApiKey::Produce => 3..=12,
+        ApiKey::DescribeConfigs => 1..=4,
         _ => return None,
     })
 }

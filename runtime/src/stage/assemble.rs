@@ -8,19 +8,16 @@ use millstream_record::{AppendError, BatchBuilder, Compression, RecordBody};
 use super::chain::{ChainOutput, ChainRecord};
 use super::partitioner::partition_of_key;
 use super::port::OutputBatch;
-use crate::batch::InputBatch;
+use super::rejections::Rejection;
+use super::topic::{OutputTopic, Refusal};
+use crate::batch::{InputBatch, UNCOMPRESSED_BYTES_MAX};
 
-/// A batch is closed at this size: Kafka's default `max.message.bytes`, less some for what compression may add.
+/// A batch is closed at this size, whatever its topic would take.
 const BATCH_BYTES_MAX: usize = 1024 * 1024 - 4096;
-/// Room for a batch's header and a record's own numbers, for a record that needs a batch of its own.
-const OVERHEAD_BYTES_MAX: usize = 1024;
-
-/// Partitions of a topic that exist now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OutputTopic {
-    pub(super) name: Arc<str>,
-    pub(super) partitions: i32,
-}
+/// Room for a batch's header and a record's own numbers, and for what a codec adds to a short batch.
+const OVERHEAD_BYTES_MAX: usize = 128;
+/// Of a topic's limit this part is left to a codec that makes incompressible bytes longer: 1 in so many.
+const CODEC_SLACK_SHARE: usize = 256;
 
 /// A plugin chose a partition that the topic does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +40,8 @@ pub(super) struct Assembler {
 
 struct Open {
     topic: OutputTopic,
+    /// A batch of several records is closed at this size, uncompressed.
+    bytes_max: usize,
     batches: Vec<Option<BatchBuilder>>,
 }
 
@@ -50,29 +49,91 @@ impl Assembler {
     pub(super) fn new(topics: &[OutputTopic], compression: Compression) -> Self {
         let open = |topic: &OutputTopic| {
             let partitions = usize::try_from(topic.partitions).expect("a topic has partitions");
-            Open { topic: topic.clone(), batches: (0..partitions).map(|_| None).collect() }
+            let bytes_max = BATCH_BYTES_MAX.min(bytes_max_of(topic));
+            Open { topic: topic.clone(), bytes_max, batches: (0..partitions).map(|_| None).collect() }
         };
         let topics = topics.iter().map(open).collect();
         Self { topics, compression, finished: Vec::new(), bytes: 0, records: 0 }
     }
 
-    /// Every partition that a plugin has chosen exists. Asked before the first record of a batch is appended, so
-    /// that a batch is in the unit as a whole or not at all.
-    pub(super) fn check(&self, output: &ChainOutput<'_>) -> Result<(), NoSuchPartition> {
+    /// Every partition that a plugin has chosen exists, and these records are not taken by their topics. Asked before
+    /// the first record of a batch is appended, so that a batch is in the unit as a whole or not at all.
+    pub(super) fn check(
+        &self,
+        output: &ChainOutput<'_>,
+        now_ms: i64,
+    ) -> Result<Vec<Rejection>, NoSuchPartition> {
+        let mut refused = Vec::new();
         output.for_each(|record| {
-            let OutputTopic { name, partitions } = &self.topics[usize::from(record.topic)].topic;
-            match record.partition {
-                Some(partition) if partition >= *partitions => {
-                    Err(NoSuchPartition { topic: Arc::clone(name), partition, partitions: *partitions })
-                }
-                _ => Ok(()),
+            let topic = usize::from(record.topic);
+            let OutputTopic { name, partitions, .. } = &self.topics[topic].topic;
+            if let Some(partition) = record.partition
+                && partition >= *partitions
+            {
+                let (topic, partitions) = (Arc::clone(name), *partitions);
+                return Err(NoSuchPartition { topic, partition, partitions });
             }
-        })
+            if let Err(refusal) = self.takes(topic, record.timestamp, record.body, now_ms) {
+                let reason = refusal.to_string();
+                refused.push(Rejection { origin: record.origin, plugin: None, reason });
+            }
+            Ok(())
+        })?;
+        Ok(refused)
+    }
+
+    /// Whether a topic takes a record of this body.
+    pub(super) fn takes(
+        &self,
+        topic: usize,
+        timestamp: i64,
+        body: &[u8],
+        now_ms: i64,
+    ) -> Result<(), Refusal> {
+        let OutputTopic { name, rules, .. } = &self.topics[topic].topic;
+        if !rules.takes_timestamp(timestamp, now_ms) {
+            return Err(Refusal::Timestamp { topic: Arc::clone(name), timestamp });
+        }
+        let body = parsed(body);
+        if rules.needs_keys && body.fields().0.is_none() {
+            return Err(Refusal::NoKey(Arc::clone(name)));
+        }
+        if self.shares(topic, body) || self.alone(topic, timestamp, body).is_some() {
+            return Ok(());
+        }
+        let (bytes, max) = (body.as_bytes().len(), rules.batch_bytes_max);
+        Err(Refusal::TooLarge { topic: Arc::clone(name), bytes, max })
+    }
+
+    /// The longest body that a topic takes whatever its bytes are.
+    pub(super) fn body_bytes_max(&self, topic: usize) -> usize {
+        self.topics[topic].bytes_max.saturating_sub(OVERHEAD_BYTES_MAX)
+    }
+
+    /// Whether the record can be in one batch with others.
+    fn shares(&self, topic: usize, body: RecordBody<'_>) -> bool {
+        body.as_bytes().len() <= self.body_bytes_max(topic)
+    }
+
+    /// A large record in a batch of its own. It may have been compressed when it was read, so if need be it is
+    /// compressed although the stage does not: readers see no difference, and nothing is lost.
+    fn alone(&self, topic: usize, timestamp: i64, body: RecordBody<'_>) -> Option<Bytes> {
+        // More than that no stage reads.
+        if body.as_bytes().len() > UNCOMPRESSED_BYTES_MAX - OVERHEAD_BYTES_MAX {
+            return None;
+        }
+        let max = self.topics[topic].topic.rules.batch_bytes_max;
+        let mut batches = [self.compression, Compression::Zstd].into_iter().map(|compression| {
+            let mut batch = BatchBuilder::new(usize::MAX).compression(compression);
+            batch.append_body(timestamp, body).expect("a batch is made to fit the record");
+            finished(batch)
+        });
+        batches.find(|batch| batch.len() <= max)
     }
 
     /// Takes one record of a checked batch. `input` is the stage's input, with `source_partitions` partitions.
     pub(super) fn push(&mut self, input: &InputBatch, source_partitions: i32, record: &ChainRecord<'_>) {
-        let body = RecordBody::parse(record.body).expect("bodies are checked when they enter");
+        let body = parsed(record.body);
         let partitions = self.topics[usize::from(record.topic)].topic.partitions;
         let partition = match record.partition {
             Some(partition) => partition,
@@ -82,54 +143,76 @@ impl Assembler {
                 None => input.partition % partitions,
             },
         };
-        self.append(usize::from(record.topic), partition, record.timestamp, body);
+        self.append(usize::from(record.topic), partition, record.timestamp, record.body);
     }
 
-    fn append(&mut self, topic: usize, partition: i32, timestamp: i64, body: RecordBody<'_>) {
-        let at = usize::try_from(partition).expect("partitions are checked before");
-        let open = &mut self.topics[topic];
+    /// Takes a body that the topic takes.
+    pub(super) fn append(&mut self, topic: usize, partition: i32, timestamp: i64, body: &[u8]) {
+        let body = parsed(body);
         self.records += 1;
-        let compression = self.compression;
-        let builder = |bytes_max| BatchBuilder::new(bytes_max).compression(compression);
-        let batch = open.batches[at].get_or_insert_with(|| builder(BATCH_BYTES_MAX));
-        let before = batch.size_in_bytes();
-        match batch.append_body(timestamp, body) {
-            Ok(()) => {
-                self.bytes += batch.size_in_bytes() - before;
-                return;
+        if !self.shares(topic, body) {
+            let batch = self.alone(topic, timestamp, body).expect("refused records are left out before");
+            self.close(topic, partition);
+            self.bytes += batch.len();
+            return self.put_finished(topic, partition, 1, batch);
+        }
+        for _ in 0..2 {
+            let at = usize::try_from(partition).expect("partitions are checked before");
+            let open = &mut self.topics[topic];
+            let empty = || BatchBuilder::new(open.bytes_max).compression(self.compression);
+            let batch = open.batches[at].get_or_insert_with(empty);
+            let before = batch.size_in_bytes();
+            match batch.append_body(timestamp, body) {
+                Ok(()) => {
+                    self.bytes += batch.size_in_bytes() - before;
+                    return;
+                }
+                Err(AppendError::Full { .. }) => self.close(topic, partition),
+                Err(AppendError::OffsetDelta(delta)) => {
+                    unreachable!("a batch of {delta} records is full before")
+                }
             }
-            Err(AppendError::Full { .. }) => {}
-            Err(AppendError::OffsetDelta(delta)) => unreachable!("a batch of {delta} records is full before"),
         }
-        let full = open.batches[at].take().filter(|batch| !batch.is_empty());
-        let mut next = builder(BATCH_BYTES_MAX.max(body.as_bytes().len() + OVERHEAD_BYTES_MAX));
-        next.append_body(timestamp, body).expect("an empty batch is made to fit the record");
-        self.bytes += next.size_in_bytes();
-        open.batches[at] = Some(next);
-        if let Some(full) = full {
-            self.finish(topic, partition, full);
-        }
+        unreachable!("a record that shares a batch fits an empty one");
     }
 
     /// Closes all batches and hands over what was gathered, per partition in the order of appending.
     pub(super) fn take(&mut self) -> Vec<OutputBatch> {
         for topic in 0..self.topics.len() {
             for at in 0..self.topics[topic].batches.len() {
-                if let Some(batch) = self.topics[topic].batches[at].take() {
-                    self.finish(topic, i32::try_from(at).expect("partitions are counted by an i32"), batch);
-                }
+                self.close(topic, i32::try_from(at).expect("partitions are counted by an i32"));
             }
         }
         std::mem::take(&mut self.finished)
     }
 
-    fn finish(&mut self, topic: usize, partition: i32, batch: BatchBuilder) {
-        let records = batch.records_count().unsigned_abs();
-        // Compressing memory into memory fails only if the codec is broken.
-        let bytes: Bytes = batch.finish().expect("a batch with records can be finished").into();
+    fn close(&mut self, topic: usize, partition: i32) {
+        let at = usize::try_from(partition).expect("partitions are checked before");
+        if let Some(batch) = self.topics[topic].batches[at].take().filter(|batch| !batch.is_empty()) {
+            let records = batch.records_count().unsigned_abs();
+            self.put_finished(topic, partition, records, finished(batch));
+        }
+    }
+
+    fn put_finished(&mut self, topic: usize, partition: i32, records: u32, bytes: Bytes) {
         let topic = Arc::clone(&self.topics[topic].topic.name);
         self.finished.push(OutputBatch { topic, partition, records, bytes });
     }
+}
+
+fn finished(batch: BatchBuilder) -> Bytes {
+    // Compressing memory into memory fails only if the codec is broken.
+    batch.finish().expect("a batch with records can be finished").into()
+}
+
+fn parsed(body: &[u8]) -> RecordBody<'_> {
+    RecordBody::parse(body).expect("bodies are checked when they enter")
+}
+
+/// Uncompressed bytes that surely fit the topic's limit, in whatever codec.
+fn bytes_max_of(topic: &OutputTopic) -> usize {
+    let max = topic.rules.batch_bytes_max;
+    max - max / CODEC_SLACK_SHARE
 }
 
 fn key_changed(input: &InputBatch, record: &ChainRecord<'_>, body: RecordBody<'_>) -> bool {

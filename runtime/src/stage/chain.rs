@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use millstream_record::varint::{put_varint, put_varlong, varint_bytes, varlong_bytes};
 
+use super::rejections::Rejection;
 use super::spec::{StagePlugin, StageSpec};
 use super::status::StageMetrics;
 use crate::batch::{InputBatch, InputRecord, Lineage, Span};
@@ -29,15 +30,6 @@ struct Link {
     out: Transformed,
 }
 
-/// A record of the stage's input that one of the plugins rejected.
-#[derive(Debug)]
-pub(super) struct Rejection {
-    pub(super) origin: u32,
-    /// Index of the plugin in the chain.
-    pub(super) plugin: usize,
-    pub(super) reason: String,
-}
-
 /// One record that leaves the chain.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChainRecord<'a> {
@@ -56,6 +48,7 @@ pub(super) struct ChainOutput<'a> {
     last: Option<&'a Transformed>,
     /// Whether the last plugin's input was made by another plugin.
     derived: bool,
+    /// In the order of the plugins; a record can be among them several times, and have outputs beside.
     pub(super) rejected: &'a [Rejection],
 }
 
@@ -107,7 +100,11 @@ impl Chain {
             result.map_err(|error| (index, error))?;
             for rejected in &link.out.rejected {
                 let origin = lineage(current, rejected.index).origin;
-                self.rejected.push(Rejection { origin, plugin: index, reason: rejected.reason.clone() });
+                self.rejected.push(Rejection {
+                    origin,
+                    plugin: Some(index),
+                    reason: rejected.reason.clone(),
+                });
             }
             self.last = index;
             // A plugin is never called without records.

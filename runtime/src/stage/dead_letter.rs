@@ -1,50 +1,127 @@
-//! A rejected record as a dead letter: the record as it came, and what happened to it in its headers.
+//! What was rejected, as a dead letter: the record as it came, and what happened to it in its headers. A letter
+//! always fits its topic: where the whole record does not, its value is cut, and a header says so.
 
-use millstream_record::Header;
+use millstream_record::varint::{put_varint, varint_bytes};
+use millstream_record::{Header, RecordBatch};
 
 use crate::batch::{InputBatch, InputRecord};
 
 pub(super) const REASON: &str = "millstream.error.reason";
+/// Name and version. Not there if it was not a plugin that rejected the record.
 pub(super) const PLUGIN: &str = "millstream.error.plugin";
 pub(super) const STAGE: &str = "millstream.error.stage";
 pub(super) const TOPIC: &str = "millstream.error.topic";
 pub(super) const PARTITION: &str = "millstream.error.partition";
 pub(super) const OFFSET: &str = "millstream.error.offset";
+/// The value is a whole record batch that could not be opened, with so many records.
+pub(super) const BATCH_RECORDS: &str = "millstream.error.batch.records";
+/// The value is only the beginning of one with so many bytes. The key and the record's own headers may be missing.
+pub(super) const TRUNCATED: &str = "millstream.error.truncated";
+
+/// What was rejected, and from where.
+pub(super) struct Original<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) timestamp: i64,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Vec<Header<'a>>,
+    /// Records of a batch that could not be opened.
+    batch_records: Option<i32>,
+}
+
+impl<'a> Original<'a> {
+    pub(super) fn record(input: &'a InputBatch, record: &InputRecord) -> Self {
+        let (key, value, headers) = input.fields(record).fields();
+        Self {
+            topic: &input.topic,
+            partition: input.partition,
+            offset: input.offset(record),
+            timestamp: record.timestamp,
+            key,
+            value,
+            headers: headers.collect(),
+            batch_records: None,
+        }
+    }
+
+    /// A batch that nobody can open, from `offset` on.
+    pub(super) fn batch(topic: &'a str, partition: i32, offset: i64, batch: &RecordBatch<'a>) -> Self {
+        Self {
+            topic,
+            partition,
+            offset,
+            timestamp: batch.max_timestamp(),
+            key: None,
+            value: Some(batch.bytes()),
+            headers: Vec::new(),
+            batch_records: Some(batch.records_count()),
+        }
+    }
+}
 
 /// What the headers say.
 pub(super) struct Cause<'a> {
     pub(super) reason: &'a str,
     /// Name and version.
-    pub(super) plugin: String,
+    pub(super) plugin: Option<String>,
     /// Pipeline and stage.
     pub(super) stage: String,
 }
 
-/// Appends the dead letter's encoded body to `out`.
-pub(super) fn put_body(out: &mut Vec<u8>, input: &InputBatch, record: &InputRecord, cause: &Cause<'_>) {
-    use millstream_record::varint::put_varint;
+/// The letter's encoded body: whole if `fits` says so, else cut to `bytes_max`. None if not even the headers have
+/// room.
+pub(super) fn body(
+    original: &Original<'_>,
+    cause: &Cause<'_>,
+    bytes_max: usize,
+    fits: impl Fn(&[u8]) -> bool,
+) -> Option<Vec<u8>> {
+    let (partition, offset) = (original.partition.to_string(), original.offset.to_string());
+    let value_bytes = original.value.map_or(0, <[u8]>::len).to_string();
+    let batch_records = original.batch_records.map(|records| records.to_string());
+    let mut added = vec![header(REASON, cause.reason)];
+    added.extend(cause.plugin.as_ref().map(|plugin| header(PLUGIN, plugin)));
+    added.push(header(STAGE, &cause.stage));
+    added.push(header(TOPIC, original.topic));
+    added.push(header(PARTITION, &partition));
+    added.push(header(OFFSET, &offset));
+    added.extend(batch_records.as_ref().map(|records| header(BATCH_RECORDS, records)));
+    let whole = encoded(original.key, original.value, &[&original.headers, &added]);
+    if fits(&whole) {
+        return Some(whole);
+    }
+    added.push(header(TRUNCATED, &value_bytes));
+    let cut = |key: Option<&[u8]>, headers: &[&[Header<'_>]]| {
+        let without_value = encoded(key, Some(&[]), headers).len();
+        // The length in front of the value grows with it.
+        let room = bytes_max.checked_sub(without_value + varint_bytes(i32::MAX))?;
+        let value = original.value.map(|value| &value[..value.len().min(room)]);
+        Some(encoded(key, value, headers))
+    };
+    cut(original.key, &[&original.headers, &added]).or_else(|| cut(None, &[&added]))
+}
+
+fn header<'a>(key: &'a str, value: &'a str) -> Header<'a> {
+    Header { key: key.as_bytes(), value: Some(value.as_bytes()) }
+}
+
+fn encoded(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[&[Header<'_>]]) -> Vec<u8> {
+    let mut out = Vec::new();
     let put = |out: &mut Vec<u8>, bytes: Option<&[u8]>| {
         let length =
             bytes.map_or(-1, |bytes| i32::try_from(bytes.len()).expect("parts of a record fit an i32"));
         put_varint(out, length);
         out.extend_from_slice(bytes.unwrap_or_default());
     };
-    let (key, value, headers) = input.fields(record).fields();
-    let (partition, offset) = (input.partition.to_string(), input.offset(record).to_string());
-    let added = [
-        (REASON, cause.reason),
-        (PLUGIN, &cause.plugin),
-        (STAGE, &cause.stage),
-        (TOPIC, &input.topic),
-        (PARTITION, &partition),
-        (OFFSET, &offset),
-    ];
-    put(out, key);
-    put(out, value);
-    put_varint(out, i32::try_from(headers.len() + added.len()).expect("headers are counted by an i32"));
-    let added = added.map(|(key, value)| Header { key: key.as_bytes(), value: Some(value.as_bytes()) });
-    for Header { key, value } in headers.chain(added) {
-        put(out, Some(key));
-        put(out, value);
+    put(&mut out, key);
+    put(&mut out, value);
+    let count = headers.iter().map(|headers| headers.len()).sum::<usize>();
+    put_varint(&mut out, i32::try_from(count).expect("headers are counted by an i32"));
+    for Header { key, value } in headers.iter().copied().flatten() {
+        put(&mut out, Some(key));
+        put(&mut out, *value);
     }
+    out
 }

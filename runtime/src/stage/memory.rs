@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_record::RecordBatch;
+use millstream_record::{RecordBatch, RecordIter};
 use tokio::sync::watch;
 
 use super::port::{
-    Commit, CommittedOffset, FetchedPartition, Polled, PortError, PortFactory, PortRequest, StagePort,
-    TopicPartition,
+    Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortError, PortFactory, PortRequest,
+    StagePort, TopicPartition,
 };
+use super::topic::{TopicInfo, TopicRules};
+use crate::clock::SystemClock;
 
 /// Bytes of one partition in one poll.
 const FETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -25,7 +27,7 @@ pub struct MemoryCluster {
 
 #[derive(Default)]
 struct State {
-    topics: BTreeMap<Arc<str>, Vec<Log>>,
+    topics: BTreeMap<Arc<str>, Topic>,
     offsets: BTreeMap<(String, TopicPartition), CommittedOffset>,
     /// Errors that the next commits return.
     commit_errors: Vec<PortError>,
@@ -35,6 +37,12 @@ struct State {
     /// Bytes of the outputs of the largest commit.
     commit_bytes_max: usize,
     opened: u64,
+}
+
+#[derive(Default)]
+struct Topic {
+    logs: Vec<Log>,
+    rules: TopicRules,
 }
 
 #[derive(Default)]
@@ -59,8 +67,17 @@ impl MemoryCluster {
     }
 
     pub fn create_topic(&self, topic: &str, partitions: usize) {
+        self.create_topic_with(topic, partitions, TopicRules::default());
+    }
+
+    pub fn create_topic_with(&self, topic: &str, partitions: usize, rules: TopicRules) {
         let logs = (0..partitions).map(|_| Log::default()).collect();
-        self.lock().topics.insert(topic.into(), logs);
+        self.lock().topics.insert(topic.into(), Topic { logs, rules });
+        self.notify();
+    }
+
+    pub fn delete_topic(&self, topic: &str) {
+        self.lock().topics.remove(topic);
         self.notify();
     }
 
@@ -73,7 +90,7 @@ impl MemoryCluster {
     /// All batches of a partition, end to end.
     pub fn read(&self, topic: &str, partition: i32) -> Vec<Bytes> {
         let state = self.lock();
-        let log = &state.topics[topic][usize::try_from(partition).expect("partitions are not negative")];
+        let log = &state.topics[topic].logs[usize::try_from(partition).expect("partitions are not negative")];
         log.batches.iter().map(|(_, batch)| batch.clone()).collect()
     }
 
@@ -119,10 +136,32 @@ impl MemoryCluster {
 }
 
 impl State {
+    /// What a broker refuses, it refuses for good.
+    fn refuse(&self, output: &OutputBatch) -> Result<(), PortError> {
+        let Some(Topic { rules, .. }) = self.topics.get(&output.topic) else { return Ok(()) };
+        let refused = |what: &str| Err(PortError::Fatal(format!("{what} for topic {:?}", output.topic)));
+        if output.bytes.len() > rules.batch_bytes_max {
+            return refused("a batch is too large");
+        }
+        let batch = RecordBatch::new(&output.bytes).map_err(|error| PortError::Fatal(error.to_string()))?;
+        if let Some((_, after)) = rules.timestamp_ms_max
+            && batch.max_timestamp() > SystemClock::shared().wall_ms().saturating_add(after)
+        {
+            return refused("a timestamp is too late");
+        }
+        let section = batch.uncompressed_records(usize::MAX).expect("stages write what can be read");
+        let mut records = RecordIter::new(&section);
+        if rules.needs_keys && records.any(|record| record.is_ok_and(|record| record.key.is_none())) {
+            return refused("a record has no key");
+        }
+        Ok(())
+    }
+
     fn append(&mut self, topic: &str, partition: i32, batch: &Bytes) -> Result<(), PortError> {
         let missing = || PortError::Fatal(format!("no partition {partition} of topic {topic:?}"));
         let at = usize::try_from(partition).map_err(|_| missing())?;
-        let log = self.topics.get_mut(topic).and_then(|logs| logs.get_mut(at)).ok_or_else(missing)?;
+        let log = self.topics.get_mut(topic).and_then(|topic| topic.logs.get_mut(at));
+        let log = log.ok_or_else(missing)?;
         let view = RecordBatch::new(batch).map_err(|error| PortError::Fatal(error.to_string()))?;
         let mut bytes = batch.to_vec();
         bytes[..16].copy_from_slice(&view.patched_prefix(log.end, 0));
@@ -162,7 +201,7 @@ impl MemoryPort {
             return polled;
         }
         for topic in &self.from {
-            let Some(logs) = state.topics.get(topic) else { continue };
+            let Some(Topic { logs, .. }) = state.topics.get(topic) else { continue };
             for (at, log) in logs.iter().enumerate() {
                 let partition = i32::try_from(at).expect("partitions are counted by an i32");
                 let key = TopicPartition { topic: Arc::clone(topic), partition };
@@ -236,6 +275,7 @@ impl StagePort for MemoryPort {
             let bytes = commit.outputs.iter().map(|output| output.bytes.len()).sum();
             state.commit_bytes_max = state.commit_bytes_max.max(bytes);
             for output in &commit.outputs {
+                state.refuse(output)?;
                 state.append(&output.topic, output.partition, &output.bytes)?;
             }
             for offset in commit.offsets {
@@ -249,10 +289,14 @@ impl StagePort for MemoryPort {
         Ok(())
     }
 
-    async fn partitions_of(&self, topic: &str) -> Result<Option<i32>, PortError> {
+    async fn describe_topics(&self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicInfo>>, PortError> {
         let state = self.cluster.lock();
-        let partitions = state.topics.get(topic).map(Vec::len);
-        Ok(partitions.map(|partitions| i32::try_from(partitions).expect("tests make few partitions")))
+        let described = topics.iter().map(|name| {
+            let Topic { logs, rules } = state.topics.get(name)?;
+            let partitions = i32::try_from(logs.len()).expect("tests make few partitions");
+            Some(TopicInfo { partitions, rules: rules.clone() })
+        });
+        Ok(described.collect())
     }
 
     async fn close(self) {}

@@ -7,14 +7,16 @@ use millstream_record::{BatchError, RecordBatch};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::chain::{Chain, ChainRecord, Rejection};
-use super::dead_letter;
+use super::chain::Chain;
+use super::dead_letter::{self, Cause, Original};
 use super::port::{FetchedPartition, TopicPartition};
+use super::rejections::{Rejection, Rejections};
 use super::spec::OnError;
 use super::status::{StageFailure, StageShared, StageState};
 use super::unit::{BatchCounts, Ending, Gathering, Unit};
 use super::worker::{Job, Topology};
-use crate::batch::InputBatch;
+use crate::batch::{InputBatch, InputError};
+use crate::outputs::OutputError;
 use crate::plugin::{PluginError, StartError};
 
 const RETRIES_MAX: u32 = 10;
@@ -38,9 +40,9 @@ enum Halt {
     Failed(Box<StageFailure>),
 }
 
-impl From<StageFailure> for Halt {
-    fn from(failure: StageFailure) -> Self {
-        Self::Failed(Box::new(failure))
+impl From<Box<StageFailure>> for Halt {
+    fn from(failure: Box<StageFailure>) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -141,9 +143,10 @@ impl Mill {
         position: i64,
     ) -> Result<(), Halt> {
         let FetchedPartition { topic, partition, batches, .. } = fetched;
-        let opened = InputBatch::open(topic, *partition, batch, batches, position);
-        let Some(input) = opened.map_err(|error| self.failure("input", &error, fetched, position))? else {
-            return Ok(());
+        let input = match InputBatch::open(topic, *partition, batch, batches, position) {
+            Ok(Some(input)) => input,
+            Ok(None) => return Ok(()),
+            Err(error) => return Ok(self.reject_batch(job, fetched, batch, position, &error)?),
         };
         let placed = |halt| match halt {
             Halt::Asked => Halt::Asked,
@@ -176,7 +179,7 @@ impl Mill {
             self.shared.metrics.count_error(error.kind());
             let reason = match error {
                 PluginError::Retry(reason) if retries < RETRIES_MAX => reason,
-                error => return Err(plugin_failure(&self.chain, plugin, error).into()),
+                error => return Err(Halt::Failed(Box::new(plugin_failure(&self.chain, plugin, error)))),
             };
             // What is done need not wait for it.
             self.hand_over(None).await;
@@ -193,35 +196,131 @@ impl Mill {
     }
 
     /// Puts what came of the batch into the unit, as a whole or not at all. Returns how many records were rejected.
-    fn append(&mut self, topology: &Topology, input: &InputBatch) -> Result<usize, StageFailure> {
-        let Self { shared, chain, unit, .. } = self;
-        let output = chain.output(input);
-        let plugin = |index| Some(chain.plugin_name(index).to_owned());
-        if let Err(error) = unit.assembler.check(&output) {
-            let reason =
-                PluginError::InvalidOutput(crate::outputs::OutputError::NoSuchPartition(error.to_string()));
-            let last = shared.spec.plugins.last().map(|plugin| plugin.name.clone());
-            return Err(StageFailure { plugin: last, ..failure(reason.kind(), &reason) });
-        }
-        if let (Some(first), OnError::Stop) = (output.rejected.first(), &shared.spec.on_error) {
-            let offset = input.offset(&input.records[first.origin as usize]);
-            let reason = format!("the plugin rejected the record at offset {offset}: {}", first.reason);
-            return Err(StageFailure { plugin: plugin(first.plugin), ..failure("rejected", &reason) });
-        }
+    fn append(&mut self, topology: &Topology, input: &InputBatch) -> Result<usize, Box<StageFailure>> {
+        let now_ms = self.shared.clock().wall_ms();
+        let output = self.chain.output(input);
+        let refused = self.unit.assembler.check(&output, now_ms).map_err(|error| {
+            let reason = OutputError::NoSuchPartition(error.to_string());
+            let reason = PluginError::InvalidOutput(reason);
+            let last = self.shared.spec.plugins.last().map(|plugin| plugin.name.clone());
+            Box::new(StageFailure { plugin: last, ..failure(reason.kind(), &reason) })
+        })?;
+        let rejections = Rejections::new([output.rejected, &refused].concat());
+        let letters = self.settle(topology, input, rejections.as_slice(), now_ms)?;
         let sources = topology.sources_of(&input.topic);
+        let assembler = &mut self.unit.assembler;
         let Ok(()) = output.for_each(|record| {
-            unit.assembler.push(input, sources, &record);
+            if !rejections.contains(record.origin) {
+                assembler.push(input, sources, &record);
+            }
             Ok::<(), std::convert::Infallible>(())
         });
-        if let Some(last) = output.rejected.last() {
-            shared.set_last_rejection(&last.reason);
+        self.put_letters(letters);
+        if let Some(last) = rejections.as_slice().last() {
+            self.shared.set_last_rejection(&last.reason);
         }
-        if let OnError::DeadLetter(_) = shared.spec.on_error {
-            for rejection in output.rejected {
-                append_dead_letter(shared, topology, input, rejection, unit);
+        Ok(rejections.as_slice().len())
+    }
+
+    /// What the stage's policy makes of rejected records.
+    fn settle(
+        &self,
+        topology: &Topology,
+        input: &InputBatch,
+        rejected: &[Rejection],
+        now_ms: i64,
+    ) -> Result<Vec<Letter>, Box<StageFailure>> {
+        let Some(first) = rejected.first() else { return Ok(Vec::new()) };
+        match &self.shared.spec.on_error {
+            OnError::Skip => Ok(Vec::new()),
+            OnError::Stop => {
+                let offset = input.offset(&input.records[first.origin as usize]);
+                let reason = &first.reason;
+                Err(Box::new(match first.plugin {
+                    Some(plugin) => StageFailure {
+                        plugin: Some(self.chain.plugin_name(plugin).to_owned()),
+                        ..failure(
+                            "rejected",
+                            &format!("the plugin rejected the record at offset {offset}: {reason}"),
+                        )
+                    },
+                    None => {
+                        failure("refused", &format!("what comes of the record at offset {offset}: {reason}"))
+                    }
+                }))
+            }
+            OnError::DeadLetter(_) => {
+                let letter = |rejection: &Rejection| {
+                    let original = Original::record(input, &input.records[rejection.origin as usize]);
+                    self.letter(topology, &original, &rejection.reason, rejection.plugin, now_ms)
+                };
+                rejected.iter().map(letter).collect()
             }
         }
-        Ok(output.rejected.len())
+    }
+
+    /// A batch that can't be opened is as bad as a record that a plugin rejects, and must not hold up its partition
+    /// for longer.
+    fn reject_batch(
+        &mut self,
+        job: &Job,
+        fetched: &FetchedPartition,
+        batch: &RecordBatch<'_>,
+        position: i64,
+        error: &InputError,
+    ) -> Result<(), Box<StageFailure>> {
+        let failed = self.failure("input", error, fetched, position);
+        match self.shared.spec.on_error {
+            OnError::Stop => return Err(failed),
+            OnError::Skip => {}
+            OnError::DeadLetter(_) => {
+                let offset = position.max(batch.base_offset());
+                let original = Original::batch(&fetched.topic, fetched.partition, offset, batch);
+                let now_ms = self.shared.clock().wall_ms();
+                let letter = self.letter(&job.topology, &original, &failed.reason, None, now_ms)?;
+                self.put_letters(vec![letter]);
+            }
+        }
+        let FetchedPartition { topic, partition, .. } = fetched;
+        self.shared.set_last_rejection(&format!("{topic}-{partition} at {position}: {error}"));
+        let records = usize::try_from(batch.records_count()).unwrap_or(0);
+        let bytes = batch.size_in_bytes();
+        self.unit.end_batch(BatchCounts { records, rejected: records, bytes, bytes_uncompressed: bytes });
+        Ok(())
+    }
+
+    fn letter(
+        &self,
+        topology: &Topology,
+        original: &Original<'_>,
+        reason: &str,
+        plugin: Option<usize>,
+        now_ms: i64,
+    ) -> Result<Letter, Box<StageFailure>> {
+        let (spec, assembler) = (&self.shared.spec, &self.unit.assembler);
+        let plugin = plugin.map(|index| &spec.plugins[index]);
+        let cause = Cause {
+            reason,
+            plugin: plugin.map(|plugin| format!("{}@{}", plugin.name, plugin.plugin.version())),
+            stage: format!("{}.{}", spec.pipeline, spec.name),
+        };
+        let at = spec.to.len();
+        let topic = &topology.outputs[at];
+        let accepted = topic.rules.takes_timestamp(original.timestamp, now_ms);
+        let timestamp = if accepted { original.timestamp } else { now_ms };
+        let fits = |body: &[u8]| assembler.takes(at, timestamp, body, now_ms).is_ok();
+        let body = dead_letter::body(original, &cause, assembler.body_bytes_max(at), fits);
+        // Left are what no cutting mends: a limit that no letter keeps, a key that is missing.
+        let refused = |reason: &dyn std::fmt::Display| Box::new(failure("dead_letter", reason));
+        let body = body.ok_or_else(|| refused(&format!("topic {:?} takes no letter", topic.name)))?;
+        assembler.takes(at, timestamp, &body, now_ms).map_err(|refusal| refused(&refusal))?;
+        Ok(Letter { topic: at, partition: original.partition % topic.partitions, timestamp, body })
+    }
+
+    fn put_letters(&mut self, letters: Vec<Letter>) {
+        for Letter { topic, partition, timestamp, body } in letters {
+            self.unit.assembler.append(topic, partition, timestamp, &body);
+        }
     }
 
     fn failure(
@@ -230,44 +329,23 @@ impl Mill {
         error: &dyn std::fmt::Display,
         fetched: &FetchedPartition,
         offset: i64,
-    ) -> StageFailure {
+    ) -> Box<StageFailure> {
         self.shared.metrics.count_error(kind);
-        StageFailure {
+        Box::new(StageFailure {
             topic: Some(fetched.topic.to_string()),
             partition: Some(fetched.partition),
             offset: Some(offset),
             ..failure(kind, error)
-        }
+        })
     }
 }
 
-fn append_dead_letter(
-    shared: &StageShared,
-    topology: &Topology,
-    input: &InputBatch,
-    rejection: &Rejection,
-    unit: &mut Gathering,
-) {
-    let spec = &shared.spec;
-    let plugin = &spec.plugins[rejection.plugin];
-    let cause = dead_letter::Cause {
-        reason: &rejection.reason,
-        plugin: format!("{}@{}", plugin.name, plugin.plugin.version()),
-        stage: format!("{}.{}", spec.pipeline, spec.name),
-    };
-    let origin = &input.records[rejection.origin as usize];
-    let mut body = Vec::new();
-    dead_letter::put_body(&mut body, input, origin, &cause);
-    let topic = spec.to.len();
-    let record = ChainRecord {
-        origin: rejection.origin,
-        topic: u16::try_from(topic).expect("output topics are limited"),
-        partition: Some(input.partition % topology.outputs[topic].partitions),
-        timestamp: origin.timestamp,
-        body: &body,
-        changed: true,
-    };
-    unit.assembler.push(input, topology.sources_of(&input.topic), &record);
+/// A dead letter that its topic takes.
+struct Letter {
+    topic: usize,
+    partition: i32,
+    timestamp: i64,
+    body: Vec<u8>,
 }
 
 pub(super) fn failure(kind: &'static str, reason: &dyn std::fmt::Display) -> StageFailure {

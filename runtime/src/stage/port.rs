@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::topic::TopicInfo;
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
     pub topic: Arc<str>,
@@ -87,8 +89,11 @@ pub trait StagePort: Send + Sync + 'static {
     /// have been written.
     fn commit(&self, commit: Commit) -> impl Future<Output = Result<(), PortError>> + Send;
 
-    /// How many partitions the topic has; none if it does not exist.
-    fn partitions_of(&self, topic: &str) -> impl Future<Output = Result<Option<i32>, PortError>> + Send;
+    /// What is known of each of the topics; none for one that does not exist.
+    fn describe_topics(
+        &self,
+        topics: &[Arc<str>],
+    ) -> impl Future<Output = Result<Vec<Option<TopicInfo>>, PortError>> + Send;
 
     /// Leaves the group.
     fn close(self) -> impl Future<Output = ()> + Send;

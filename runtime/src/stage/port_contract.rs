@@ -9,6 +9,7 @@ use millstream_record::{BatchBuilder, RecordBatch};
 use super::port::{
     Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortFactory, PortRequest, StagePort,
 };
+use super::topic::{TopicInfo, TopicRules};
 
 const WAIT: Duration = Duration::from_millis(200);
 /// Polls without a record after which a check gives up.
@@ -24,8 +25,9 @@ pub async fn check<F: PortFactory>(factory: &F, source: &str, target: &str) {
         task: 0,
     };
     let port = factory.open(request.clone()).await.expect("the port opens");
-    assert_eq!(port.partitions_of(source).await, Ok(Some(1)));
-    assert_eq!(port.partitions_of("no-such-topic").await, Ok(None));
+    let described = port.describe_topics(&[source.into(), "no-such-topic".into()]).await;
+    let info = TopicInfo { partitions: 1, rules: TopicRules::default() };
+    assert_eq!(described, Ok(vec![Some(info), None]), "in the order of the question, with Kafka's defaults");
 
     // Writing to the source through a commit without offsets is allowed: it fills the topic for what follows.
     let outputs = vec![output(source, &["a", "b", "c"]), output(source, &["d", "e"])];

@@ -6,24 +6,23 @@
 //! | jobs and units in the worker's queues | 2 and 1 | the next is fetched while one is mapped |
 //! | commit | 1 | offsets are committed in order |
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::assemble::OutputTopic;
 use super::mill::failure;
 use super::port::{Commit, Polled, PortError, PortFactory, PortRequest, StagePort, TopicPartition};
 use super::spec::OnError;
 use super::status::{StageFailure, StageShared, StageState};
+use super::topic::{OutputTopic, TopicInfo};
 use super::unit::{Ending, Unit};
 use super::worker::{Job, Topology, Worker};
 
 const POLL_WAIT: Duration = Duration::from_millis(500);
-/// How old the numbers of partitions may be: a topic that grows is noticed this late.
-const TOPOLOGY_AGE_MAX: Duration = Duration::from_secs(30);
+/// How old the topology may be: a topic that grows, takes other records or is gone is noticed this late.
+const TOPOLOGY_AGE_MAX: Duration = Duration::from_secs(10);
 const REOPEN_BACKOFF_MIN: Duration = Duration::from_millis(100);
 const REOPEN_BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// A stage that is told to stop waits so long for the batch in flight and for its commit.
@@ -124,26 +123,24 @@ async fn with_port<P: StagePort>(
 
 async fn topology<P: StagePort>(shared: &StageShared, port: &P) -> Result<Topology, PortError> {
     let spec = &shared.spec;
-    let mut sources = BTreeMap::new();
-    for topic in &spec.from {
-        sources.insert(Arc::clone(topic), partitions_of(port, topic).await?);
-    }
     let dead_letters = match &spec.on_error {
         OnError::DeadLetter(topic) => Some(topic),
         OnError::Stop | OnError::Skip => None,
     };
-    let mut outputs = Vec::new();
-    for name in spec.to.iter().chain(dead_letters) {
-        outputs.push(OutputTopic { name: Arc::clone(name), partitions: partitions_of(port, name).await? });
+    let names: Vec<_> = spec.from.iter().chain(&spec.to).chain(dead_letters).map(Arc::clone).collect();
+    let described = port.describe_topics(&names).await?;
+    let mut topology = Topology::default();
+    for (at, (name, info)) in names.into_iter().zip(described).enumerate() {
+        let Some(TopicInfo { partitions, rules }) = info.filter(|info| info.partitions > 0) else {
+            return Err(PortError::Unavailable(format!("topic {name:?} does not exist")));
+        };
+        if at < spec.from.len() {
+            topology.sources.insert(name, partitions);
+        } else {
+            topology.outputs.push(OutputTopic { name, partitions, rules });
+        }
     }
-    Ok(Topology { sources, outputs })
-}
-
-async fn partitions_of<P: StagePort>(port: &P, topic: &str) -> Result<i32, PortError> {
-    match port.partitions_of(topic).await? {
-        Some(partitions) if partitions > 0 => Ok(partitions),
-        _ => Err(PortError::Unavailable(format!("topic {topic:?} does not exist"))),
-    }
+    Ok(topology)
 }
 
 /// One port and one worker, and what is between them.

@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::assemble::OutputTopic;
 use super::mill::Mill;
 use super::port::FetchedPartition;
 use super::status::StageShared;
+use super::topic::OutputTopic;
 use super::unit::Unit;
 
 /// Jobs that wait for the worker: the next is fetched while one is mapped.

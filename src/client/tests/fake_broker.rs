@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_record::{RecordBatch, RecordBatchMut};
 use millstream_wire::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use millstream_wire::describe_configs_request::DescribeConfigsRequest;
 use millstream_wire::fetch_request::FetchRequest;
 use millstream_wire::find_coordinator_response::FindCoordinatorResponse;
 use millstream_wire::heartbeat_response::HeartbeatResponse;
@@ -23,8 +24,8 @@ use millstream_wire::sync_group_request::SyncGroupRequest;
 use millstream_wire::sync_group_response::SyncGroupResponse;
 use millstream_wire::{
     AnyRequest, AnyResponse, ApiKey, ErrorCode, Reader, Records, decode_request_header,
-    fetch_response as fetch, list_offsets_response as list, offset_commit_response as commit,
-    offset_fetch_response as committed, produce_response as produce,
+    describe_configs_response as described, fetch_response as fetch, list_offsets_response as list,
+    offset_commit_response as commit, offset_fetch_response as committed, produce_response as produce,
 };
 use tokio::sync::Notify;
 
@@ -52,6 +53,8 @@ pub(super) struct FakeBroker {
 #[derive(Default)]
 struct State {
     topics: BTreeMap<String, Vec<Log>>,
+    /// Of all topics.
+    configs: BTreeMap<&'static str, &'static str>,
     faults: VecDeque<(ApiKey, Fault)>,
     requests: Vec<String>,
     committed: BTreeMap<(String, i32), i64>,
@@ -81,6 +84,11 @@ impl FakeBroker {
 
     pub(super) fn grow(&self, topic: &str, partitions: usize) {
         self.state().topics.entry((*topic).to_owned()).or_default().resize_with(partitions, Log::default);
+    }
+
+    /// Configures all topics.
+    pub(super) fn configure(&self, key: &'static str, value: &'static str) {
+        self.state().configs.insert(key, value);
     }
 
     /// The next request of that API meets the fault; several are met one after the other.
@@ -219,6 +227,7 @@ impl State {
         match request {
             AnyRequest::ApiVersions(_) => api_versions(code).into(),
             AnyRequest::Metadata(request) => self.metadata(&request).into(),
+            AnyRequest::DescribeConfigs(request) => self.describe_configs(&request, code).into(),
             AnyRequest::FindCoordinator(_) => {
                 FindCoordinatorResponse { error_code: code, ..Default::default() }.into()
             }
@@ -284,6 +293,29 @@ impl State {
             MetadataResponseTopic { error_code, name: Some(name.into()), partitions, ..Default::default() }
         });
         MetadataResponse { topics: topics.collect(), ..Default::default() }
+    }
+
+    fn describe_configs(
+        &self,
+        request: &DescribeConfigsRequest<'_>,
+        code: ErrorCode,
+    ) -> described::DescribeConfigsResponse<'static> {
+        let results = request.resources.iter().map(|resource| {
+            let keys = resource.configuration_keys.iter().flatten();
+            let set = keys.filter_map(|key| Some((key.clone().into_owned(), *self.configs.get(&**key)?)));
+            let configs = set.map(|(name, value)| described::DescribeConfigsResourceResult {
+                name: name.into(),
+                value: Some(value.into()),
+                ..Default::default()
+            });
+            described::DescribeConfigsResult {
+                error_code: code,
+                resource_name: resource.resource_name.clone().into_owned().into(),
+                configs: configs.collect(),
+                ..Default::default()
+            }
+        });
+        described::DescribeConfigsResponse { results: results.collect(), ..Default::default() }
     }
 
     fn join_group(&mut self, request: &JoinGroupRequest<'_>, code: ErrorCode) -> JoinGroupResponse<'static> {

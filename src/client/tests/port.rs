@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millstream_record::{BatchBuilder, RecordBatch};
 use millstream_runtime::stage::{
     Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortError, PortFactory, PortRequest,
-    StagePort, port_contract,
+    StagePort, TopicInfo, TopicRules, port_contract,
 };
 use millstream_wire::{ApiKey, ErrorCode};
 use tokio_util::task::TaskTracker;
@@ -325,9 +325,22 @@ async fn what_no_waiting_mends_ends_the_port() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn partitions_are_counted() {
+async fn topics_are_described() {
     let broker = FakeBroker::with_topics(&[("in", 3)]);
     let port = open(&broker);
-    assert_eq!(port.partitions_of("in").await, Ok(Some(3)));
-    assert_eq!(port.partitions_of("no-such-topic").await, Ok(None));
+    let names = ["no-such-topic".into(), "in".into()];
+    let kafkas = TopicInfo { partitions: 3, rules: TopicRules::default() };
+    assert_eq!(port.describe_topics(&names).await, Ok(vec![None, Some(kafkas.clone())]));
+    broker.configure("max.message.bytes", "2000");
+    broker.configure("cleanup.policy", "compact,delete");
+    broker.configure("message.timestamp.before.max.ms", "7");
+    broker.configure("message.timestamp.after.max.ms", "8");
+    let rules = TopicRules { batch_bytes_max: 2000, needs_keys: true, timestamp_ms_max: Some((7, 8)) };
+    let own = TopicInfo { rules, ..kafkas.clone() };
+    assert_eq!(port.describe_topics(&names).await, Ok(vec![None, Some(own)]));
+    broker.configure("message.timestamp.type", "LogAppendTime");
+    let stamped = port.describe_topics(&names[1..]).await.unwrap()[0].clone().unwrap();
+    assert_eq!(stamped.rules.timestamp_ms_max, None);
+    broker.fail(ApiKey::DescribeConfigs, Fault::Code(ErrorCode::TOPIC_AUTHORIZATION_FAILED));
+    assert_eq!(port.describe_topics(&names[1..]).await, Ok(vec![Some(kafkas)]), "who may not ask, assumes");
 }
