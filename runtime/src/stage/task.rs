@@ -309,16 +309,17 @@ impl<'a, P: StagePort> Session<'a, P> {
                 "partitions assigned"
             );
         }
-        if fetched.is_empty() {
-            return Ok(());
-        }
+        // Also without any records: a topic that is gone brings none, and the stage must not go on as if it ran.
         let now = self.shared.clock().monotonic();
-        if now.saturating_sub(self.topology_read) > TOPOLOGY_AGE_MAX {
+        if !assigned.is_empty() || now.saturating_sub(self.topology_read) > TOPOLOGY_AGE_MAX {
             let read = topology(self.shared, self.port).await.map_err(ended_by)?;
             self.topology_read = now;
             if read != *self.topology {
                 self.topology = Arc::new(read);
             }
+        }
+        if fetched.is_empty() {
+            return Ok(());
         }
         self.job = Some(Job { fetched, topology: Arc::clone(&self.topology) });
         self.jobs_in_flight += 1;

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 
 use super::memory::MemoryCluster;
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{ManualClock, SharedClock, SystemClock};
 use crate::engine::{EngineConfig, PluginEngine};
 use crate::guests;
 use crate::limits::PluginLimits;
@@ -24,13 +24,17 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::with_clock(SystemClock::shared())
+    }
+
+    fn with_clock(clock: SharedClock) -> Self {
         let cluster = MemoryCluster::default();
         for (topic, partitions) in [("in", 2), ("out", 2), ("wide", 5), ("dead", 1)] {
             cluster.create_topic(topic, partitions);
         }
         let metrics = RuntimeMetrics::register(&mut Registry::default());
         let handle = tokio::runtime::Handle::current();
-        let runtime = Runtime::new(cluster.clone(), metrics, SystemClock::shared(), handle);
+        let runtime = Runtime::new(cluster.clone(), metrics, clock, handle);
         let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
         Self { cluster, runtime, engine }
     }
@@ -638,6 +642,28 @@ async fn a_record_is_written_or_rejected_and_never_both() {
         assert_eq!(values(&fixture.cluster, "dead", 0), ["a"]);
         assert_eq!(fixture.runtime.status()[0].records_rejected, 1);
     }
+}
+
+/// Symptom: a stage whose input topic was deleted went on as `running`. Cause: its topics were looked at again only
+/// when records came. Fix: also when none come.
+#[tokio::test]
+async fn a_stage_whose_topic_is_gone_waits_for_it() {
+    let clock = Arc::new(ManualClock::default());
+    let fixture = Fixture::with_clock(Arc::clone(&clock) as SharedClock);
+    fixture.append(0, &["a"]);
+    fixture.apply(vec![fixture.stage(&[])]).await;
+    fixture.until_committed(0, 1).await;
+    assert_eq!(fixture.runtime.status()[0].state, StageState::Running);
+    fixture.cluster.delete_topic("in");
+    clock.advance(std::time::Duration::from_secs(11));
+    let gone = StageState::Waiting { reason: "unavailable: topic \"in\" does not exist".to_owned() };
+    fixture.until(|| fixture.runtime.status()[0].state == gone).await;
+    fixture.cluster.create_topic("in", 2);
+    fixture.append(0, &["a", "b"]);
+    fixture.until_committed(0, 2).await;
+    assert_eq!(fixture.runtime.status()[0].state, StageState::Running);
+    assert_eq!(values(&fixture.cluster, "out", 0), ["a", "b"]);
+    fixture.runtime.shutdown().await;
 }
 
 /// A stage that finds no room for its instances waits for others to leave it some.
