@@ -209,3 +209,8 @@ pub(crate) fn other_component(text: &str) -> Vec<u8> {
 }
 
 pub(crate) const AGREE: &str = INIT_OK;
+
+/// An `init` that refuses its configuration with what lies at 1024.
+pub(crate) const REFUSE: &str =
+    "(func $init (param i32 i32) (result i32) (i32.store8 (i32.const 16) (i32.const 1))
+    (i32.store (i32.const 20) (i32.const 1024)) (i32.store (i32.const 24) (i32.const 7)) (i32.const 16))";

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod outputs;
 pub mod pipeline;
 pub mod plugin;
+mod printable;
 pub mod runtime;
 pub mod stage;
 

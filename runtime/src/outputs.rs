@@ -12,6 +12,7 @@ use millstream_record::varint::VarintError;
 
 use crate::batch::{InputBatch, Span};
 use crate::limits::REASON_BYTES_MAX;
+use crate::printable::printable;
 
 pub use packed::decode;
 
@@ -157,9 +158,9 @@ impl Transformed {
     }
 }
 
-/// Text of a plugin, no longer than we keep.
+/// Text of a plugin, no longer than we keep, and fit for the terminal of whoever asks for the stage's status.
 pub(crate) fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(REASON_BYTES_MAX)].to_owned()
+    printable(text.trim_end(), REASON_BYTES_MAX)
 }
 
 /// The place of `name` among the stage's output topics.

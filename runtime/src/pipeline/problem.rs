@@ -4,6 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::printable::printable;
+
+/// Longest message that is kept.
+const MESSAGE_BYTES_MAX: usize = 8 * 1024;
+
 /// Line and column, from 1; 0 if the place is not known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Place {
@@ -71,6 +76,8 @@ impl Problems {
     }
 
     fn add(&mut self, severity: Severity, place: Place, message: String, remedy: Option<String>) {
+        // Messages quote what components call their parts.
+        let message = printable(&message, MESSAGE_BYTES_MAX);
         self.list.push(Problem { severity, file: self.file.clone(), place, message, remedy });
     }
 

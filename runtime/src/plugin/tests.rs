@@ -8,7 +8,7 @@ use super::*;
 use crate::batch::tests::sample;
 use crate::clock::SystemClock;
 use crate::engine::{EngineConfig, PluginEngine};
-use crate::guests::{self, AGREE, Guest, batch_guest, batch_guest_of, returning};
+use crate::guests::{self, AGREE, Guest, REFUSE, batch_guest, batch_guest_of, returning};
 use crate::limits::PluginLimits;
 use crate::outputs::{OutputError, Transformed};
 
@@ -100,9 +100,7 @@ async fn an_endless_loop_in_init_is_interrupted() {
 
 #[tokio::test]
 async fn a_refused_configuration_says_why() {
-    let init = "(func $init (param i32 i32) (result i32) (i32.store8 (i32.const 16) (i32.const 1))
-        (i32.store (i32.const 20) (i32.const 1024)) (i32.store (i32.const 24) (i32.const 7)) (i32.const 16))";
-    let wasm = batch_guest_of(&Guest { init, items: "", transform: "unreachable" });
+    let wasm = batch_guest_of(&Guest { init: REFUSE, items: "", transform: "unreachable" });
     let error = start(&wasm, PluginLimits::default()).await.started.err().expect("it refuses");
     assert_eq!(error, StartError::ConfigRefused { reason: "because".to_owned() });
 }
@@ -241,4 +239,22 @@ async fn lines_of_the_guest_reach_the_log() {
     let mut instance = run.started.unwrap();
     instance.transform(&sample(1), &[], &mut Transformed::default()).await.unwrap();
     assert_eq!(*run.lines.0.lock().unwrap(), ["Info because"]);
+}
+
+/// Symptom: what a plugin said of a record reached the terminal of whoever asked for the stage's status as it was,
+/// escape sequences and all. Cause: only log lines were cleaned. Fix: so is every text of a plugin that is kept.
+#[tokio::test]
+async fn no_text_of_a_plugin_controls_a_terminal() {
+    const SAFE: &str = "a\u{fffd}[31m";
+    let items = "(data (i32.const 1024) \"a\\1b[31m\\0a\")";
+    let guest = |init, transform| batch_guest_of(&Guest { init, items, transform });
+    let refusing = guest(REFUSE, "unreachable");
+    let refused = start(&refusing, PluginLimits::default()).await.started.err().unwrap();
+    assert_eq!(refused, StartError::ConfigRefused { reason: SAFE.to_owned() });
+    let stopping = guest(AGREE, "(call $err (i32.const 1))");
+    let stop = transform(&stopping, PluginLimits::default()).await.err().unwrap();
+    assert_eq!(stop, PluginError::Stop(SAFE.to_owned()));
+    let rejecting = guest(AGREE, "(call $reject (i32.const 0) (i32.const 0) (i32.const 0))");
+    let out = transform(&rejecting, PluginLimits::default()).await.unwrap();
+    assert_eq!(out.rejected[0].reason, SAFE);
 }
