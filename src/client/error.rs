@@ -35,14 +35,14 @@ pub(crate) enum ClientError {
     #[error("write to {}-{}: the batch is invalid: {reason}", partition.topic, partition.partition)]
     OutputBatch { partition: TopicPartition, reason: String },
     /// The group has moved on without this member.
-    #[error("still own {}-{}", .0.topic, .0.partition)]
+    #[error("commit {}-{}: the group has given it to another member", .0.topic, .0.partition)]
     NotOwned(TopicPartition),
-    #[error("still be a member of the group")]
+    #[error("commit without being a member of the group any more")]
     NotMember,
     /// The port's task has ended before.
     #[error("go on as a member of the group")]
     MemberFailed(#[source] Arc<ClientError>),
-    #[error("act after the port was closed")]
+    #[error("go on: the port is closed")]
     Closed,
 }
 
@@ -83,9 +83,14 @@ impl ClientError {
         }
     }
 
-    /// What it means to a stage.
+    /// What it means to a stage, whose status shows it by itself.
     pub(crate) fn to_port_error(&self) -> PortError {
-        let text = with_causes(self);
+        let text = match self {
+            // They name what was refused, and by which code.
+            Self::Refused { .. } | Self::PartitionRefused { .. } => with_causes(self),
+            // All others say what was attempted.
+            _ => format!("can't {}", with_causes(self)),
+        };
         if self.is_fenced() {
             PortError::Fenced(text)
         } else if self.is_retriable() {
@@ -128,6 +133,27 @@ mod tests {
         assert!(matches!(refused(ErrorCode::REBALANCE_IN_PROGRESS), PortError::Fenced(_)));
         assert!(matches!(refused(ErrorCode::NOT_COORDINATOR), PortError::Unavailable(_)));
         assert!(matches!(refused(ErrorCode::OFFSET_METADATA_TOO_LARGE), PortError::Fatal(_)));
+    }
+
+    #[test]
+    fn a_status_reads_as_a_sentence() {
+        let check = |error: ClientError, expect: &str| {
+            let (PortError::Fenced(text) | PortError::Unavailable(text) | PortError::Fatal(text)) =
+                error.to_port_error();
+            assert_eq!(text, expect);
+        };
+        let refused = || ClientError::Refused { key: ApiKey::JoinGroup, code: ErrorCode::INVALID_GROUP_ID };
+        let code = ErrorCode::INVALID_GROUP_ID;
+        check(refused(), &format!("JoinGroup: {code}"));
+        let failed = ClientError::MemberFailed(Arc::new(refused()));
+        check(failed, &format!("can't go on as a member of the group: JoinGroup: {code}"));
+        check(ClientError::NotMember, "can't commit without being a member of the group any more");
+        check(ClientError::Closed, "can't go on: the port is closed");
+        let partition = TopicPartition { topic: "in".into(), partition: 3 };
+        check(
+            ClientError::NotOwned(partition),
+            "can't commit in-3: the group has given it to another member",
+        );
     }
 
     #[test]
