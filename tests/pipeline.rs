@@ -343,6 +343,54 @@ fn check_filter(node: &Node, producer: &ThreadedProducer<DefaultProducerContext>
     assert_eq!(kept, expected);
 }
 
+/// What the node knows beside the file: its broker's settings, its topics, and the other pipelines.
+#[test]
+fn a_file_is_held_against_the_node() {
+    let node = Node::start();
+    let copy = |name: &str, from: &str, to: &str, more: &str| {
+        pipeline_file(&format!(
+            "pipeline: {name}\ntopics:\n  {to}: {{partitions: 1{more}}}\nstages:\n  copy: {{from: {from}, to: {to}, group: g-{from}}}\n"
+        ))
+    };
+    let (_dir, source) = pipeline_file(
+        "pipeline: source\ntopics:\n  a: {partitions: 1}\n  b: {partitions: 1}\nstages:\n  copy: {from: a, to: b, group: g}\n",
+    );
+    succeed(&apply(&node, &source));
+    let refused = |file: &(TempDir, PathBuf), said: &str| {
+        for command in ["validate", "apply"] {
+            let ended = admin(&node, &[command, &text(&file.1)]);
+            assert_eq!(ended.status.code(), Some(1), "{command}: {}", ended.stderr);
+            assert!(ended.stderr.contains(said), "{command}: {}", ended.stderr);
+        }
+    };
+    refused(
+        &copy("back", "b", "a", ""),
+        ":5:16: error: stage \"copy\" is in a cycle: what it writes comes back to \"b\" by way of pipeline \"source\"",
+    );
+    refused(
+        &copy("loop", "__consumer_offsets", "never", ""),
+        ":5:16: error: topic \"__consumer_offsets\" is the broker's own",
+    );
+    refused(
+        &copy("typo", "b", "never", ", config: {retention.msx: 5}"),
+        ":3:3: error: topic \"never\" cannot be created: unknown key \"retention.msx\"",
+    );
+    let (dir, shared) = copy("other", "a", "never", "");
+    fs::write(&shared, fs::read_to_string(&shared).expect("readable").replace("g-a", "g")).expect("writable");
+    refused(
+        &(dir, shared),
+        ":5:3: error: stages \"copy\" of pipeline \"source\" and \"copy\" have the same group \"g\"",
+    );
+    let (_dir, late) = copy("late", "a", "b", ", config: {retention.ms: 5}");
+    let warned = admin(&node, &["validate", &text(&late)]);
+    assert!(warned.status.success(), "{}", warned.stderr);
+    let expect = "topic \"b\" exists with retention.ms = \"604800000\", not \"5\"";
+    assert!(warned.stderr.contains(expect), "{}", warned.stderr);
+    let topics = millstream(&["topic", "list", "--bootstrap", &node.bootstrap()]);
+    assert!(topics.status.success() && !topics.stdout.contains("never"), "{}", topics.stdout);
+    assert!(node.stop().status.success());
+}
+
 #[test]
 fn a_plugin_is_inspected_without_a_node() {
     let inspected = millstream(&["plugin", "inspect", FILTER, "--json"]);

@@ -20,7 +20,7 @@ pub(crate) use self::openings::Openings;
 pub use self::topics::TopicError;
 pub(crate) use self::topics::{DEFAULT, NewTopic, OFFSETS_TOPIC};
 use crate::clock::SharedClock;
-use crate::config::{BrokerConfig, TopicConfigs};
+use crate::config::{BrokerConfig, TopicConfigs, describe_topic};
 use crate::connection::{RequestBudget, ResponseBudget};
 use crate::group::GroupCoordinator;
 use crate::log::config::LogDirConfig;
@@ -150,6 +150,24 @@ impl RunningBroker {
             Err(TopicError::Exists(_)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether `ensure_topic` would create a topic that does not exist; nothing happens.
+    pub fn check_topic(
+        &self,
+        name: &str,
+        partitions: Option<i32>,
+        configs: TopicConfigs,
+    ) -> Result<(), TopicError> {
+        let new = NewTopic { partitions: partitions.unwrap_or(DEFAULT), configs, ..NewTopic::default() };
+        self.broker.check_new_topic(name, new).map(drop)
+    }
+
+    /// What a configuration of a topic is in effect; none if there is no such topic or key.
+    pub fn topic_config(&self, name: &str, key: &str) -> Option<String> {
+        let image = self.broker.metadata.image();
+        let described = describe_topic(&image.topic(name)?.configs, &self.broker.config);
+        described.into_iter().find(|config| config.name == key)?.value
     }
 
     /// A connection that needs no socket.

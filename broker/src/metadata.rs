@@ -43,6 +43,7 @@ pub use delta::TopicsDelta;
 pub use handle::{ImageWatch, Metadata, MetadataConfig, ProposeError};
 pub use image::{
     BrokerEpoch, BrokerImage, ClusterId, Document, MetadataImage, PartitionImage, Replicas, TopicImage,
+    is_internal_topic,
 };
 pub use network::{NoPeer, NoPeers};
 pub use placement::{PlacementError, place};

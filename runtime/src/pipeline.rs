@@ -2,20 +2,24 @@
 //!
 //! ```text
 //! text -> node (YAML with the place of every value) -> PipelineSpec -> validate -> Pipeline
-//!                              problems are collected, each with file, line, column and remedy
+//!                              problems are collected, each with file, line, column and remedy;
+//!                              the other pipelines that are applied count, too
 //! ```
 
 mod fields;
 mod node;
 mod problem;
+mod relations;
 mod schema;
 mod spec;
+mod topics;
 mod validate;
 
 pub use problem::{Place, Problem, Severity};
 pub use schema::json_schema;
 pub use spec::{OnErrorSpec, PipelineSpec, PluginSpec, PluginUse, StageDefinition, TopicSpec, parse};
-pub use validate::{DirPlugins, PluginSource, TopicCatalogue, Validated, validate};
+pub use topics::TopicCatalogue;
+pub use validate::{DirPlugins, PluginSource, Validated, validate};
 
 use crate::stage::StageSpec;
 

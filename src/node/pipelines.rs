@@ -5,10 +5,10 @@ use std::io;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use millstream_broker::broker::TopicError;
-use millstream_broker::metadata::{MetadataImage, ProposeError};
+use millstream_broker::broker::{RunningBroker, TopicError};
+use millstream_broker::metadata::{MetadataImage, ProposeError, is_internal_topic};
 use millstream_runtime::pipeline::{
-    Pipeline, PluginSource, Problem, TopicCatalogue, Validated, parse, validate,
+    Pipeline, PipelineSpec, PluginSource, Problem, TopicCatalogue, TopicSpec, Validated, parse, validate,
 };
 use millstream_runtime::runtime::Applied;
 use serde::{Deserialize, Serialize};
@@ -163,9 +163,10 @@ impl NodeState {
         if let Err(problem) = self.runtime.check_room(&spec) {
             return refused(vec![problem]);
         }
-        let topics = KnownTopics { image: self.broker.metadata().image(), missing };
+        let topics = KnownTopics { image: self.broker.metadata().image(), broker: &self.broker, missing };
         let plugins = Uploaded { state: self, plugins: &request.plugins };
-        validate(&spec, &self.engine, &plugins, &topics, &self.runtime_clock, stop)
+        let others = other_pipelines(&topics.image, &spec.name);
+        validate(&spec, &self.engine, &plugins, &topics, &others, &self.runtime_clock, stop)
     }
 
     async fn create_topics(&self, pipeline: &Pipeline) -> Result<Vec<String>, PipelineError> {
@@ -195,12 +196,23 @@ impl PluginSource for Uploaded<'_> {
     }
 }
 
-struct KnownTopics {
+/// The applied pipelines but that of this name. One that can't be read does not run either.
+fn other_pipelines(image: &MetadataImage, name: &str) -> Vec<PipelineSpec> {
+    let others = image.documents(PIPELINE).filter(|(other, _)| *other != name);
+    let specs = others.filter_map(|(_, document)| {
+        let ApplyRequest { file, text, .. } = serde_json::from_slice(&document.bytes).ok()?;
+        parse(&file, &text).ok()
+    });
+    specs.collect()
+}
+
+struct KnownTopics<'a> {
     image: Arc<MetadataImage>,
+    broker: &'a RunningBroker,
     missing: MissingTopics,
 }
 
-impl TopicCatalogue for KnownTopics {
+impl TopicCatalogue for KnownTopics<'_> {
     fn partitions_of(&self, topic: &str) -> Option<i32> {
         let known = self.image.topic(topic).map(|topic| topic.partition_count());
         match self.missing {
@@ -212,6 +224,19 @@ impl TopicCatalogue for KnownTopics {
 
     fn names(&self) -> Vec<String> {
         self.image.topics().map(|topic| topic.name.as_str().to_owned()).collect()
+    }
+
+    fn is_internal(&self, topic: &str) -> bool {
+        is_internal_topic(topic)
+    }
+
+    fn config_of(&self, topic: &str, key: &str) -> Option<String> {
+        self.broker.topic_config(topic, key)
+    }
+
+    fn check_new(&self, topic: &TopicSpec) -> Result<(), String> {
+        let checked = self.broker.check_topic(&topic.name, topic.partitions, topic.config.clone());
+        checked.map_err(|error| error.to_string())
     }
 }
 

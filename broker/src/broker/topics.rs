@@ -92,24 +92,40 @@ impl Broker {
         name: &str,
         new: NewTopic,
     ) -> Result<Arc<TopicImage>, TopicError> {
-        let name = TopicName::new(name)?;
-        let image = self.metadata.image();
-        if image.topic(name.as_str()).is_some() {
-            return Err(TopicError::Exists(name));
+        if new.validate_only {
+            return self.check_new_topic(name, new);
         }
-        if let Some(other) = colliding(&image, &name) {
-            return Err(TopicError::Collides(name, other));
-        }
-        let (validate_only, command) = (new.validate_only, self.create_topic_command(&image, name, new)?);
-        let Command::CreateTopic { topic_id, .. } = command else {
-            unreachable!("create_topic_command makes nothing else");
-        };
-        if validate_only {
-            return preview(&image, &command, topic_id);
-        }
+        let (command, topic_id) = self.new_topic_command(&self.metadata.image(), name, new)?;
         self.metadata.propose(command).await?;
         self.reconcile();
         self.metadata.image().topic_by_id(topic_id).cloned().ok_or(TopicError::UnknownId(topic_id))
+    }
+
+    /// The topic that `create_topic` would create; nothing happens.
+    pub(crate) fn check_new_topic(&self, name: &str, new: NewTopic) -> Result<Arc<TopicImage>, TopicError> {
+        let image = self.metadata.image();
+        let (command, topic_id) = self.new_topic_command(&image, name, new)?;
+        preview(&image, &command, topic_id)
+    }
+
+    fn new_topic_command(
+        &self,
+        image: &MetadataImage,
+        name: &str,
+        new: NewTopic,
+    ) -> Result<(Command, TopicId), TopicError> {
+        let name = TopicName::new(name)?;
+        if image.topic(name.as_str()).is_some() {
+            return Err(TopicError::Exists(name));
+        }
+        if let Some(other) = colliding(image, &name) {
+            return Err(TopicError::Collides(name, other));
+        }
+        let command = self.create_topic_command(image, name, new)?;
+        let Command::CreateTopic { topic_id, .. } = command else {
+            unreachable!("create_topic_command makes nothing else");
+        };
+        Ok((command, topic_id))
     }
 
     /// What a client's interest in an unknown topic makes of it.

@@ -100,10 +100,14 @@ impl TopicImage {
         (0..).map(PartitionIndex).zip(&self.partitions)
     }
 
-    /// Kafka's internal topics carry two underscores and are known by name.
     pub fn is_internal(&self) -> bool {
-        matches!(self.name.as_str(), "__consumer_offsets" | "__transaction_state")
+        is_internal_topic(self.name.as_str())
     }
+}
+
+/// Kafka's internal topics carry two underscores and are known by name.
+pub fn is_internal_topic(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state")
 }
 
 /// Bytes that the broker keeps for others and does not look into: pipelines, plugin versions.

@@ -60,15 +60,31 @@ impl TopicCatalogue for Topics {
     fn names(&self) -> Vec<String> {
         ["raw", "other", "sink"].map(str::to_owned).to_vec()
     }
+
+    fn is_internal(&self, topic: &str) -> bool {
+        topic == "__consumer_offsets"
+    }
+
+    fn config_of(&self, topic: &str, key: &str) -> Option<String> {
+        (self.partitions_of(topic).is_some() && key == "retention.ms").then(|| "1000".to_owned())
+    }
+
+    fn check_new(&self, topic: &TopicSpec) -> Result<(), String> {
+        match topic.config.keys().find(|key| key.starts_with("retention") && *key != "retention.ms") {
+            Some(key) => Err(format!("unknown key {key:?}")),
+            None => Ok(()),
+        }
+    }
 }
 
 fn validated(text: &str) -> Validated {
-    let refusing = guests::Guest {
-        init: "(func $init (param i32 i32) (result i32) (i32.store8 (i32.const 16) (i32.const 1))
-            (i32.store (i32.const 20) (i32.const 1024)) (i32.store (i32.const 24) (i32.const 7)) (i32.const 16))",
-        items: "",
-        transform: "unreachable",
-    };
+    validated_beside(&[], text)
+}
+
+/// With these pipelines applied.
+fn validated_beside(others: &[&str], text: &str) -> Validated {
+    let others: Vec<_> = others.iter().map(|text| parse("other.yaml", text).unwrap()).collect();
+    let refusing = guests::Guest { init: guests::REFUSE, items: "", transform: "unreachable" };
     let files = Files(BTreeMap::from([
         ("identity.wasm", guests::identity()),
         ("typed.wasm", guests::typed_identity()),
@@ -79,7 +95,8 @@ fn validated(text: &str) -> Validated {
     let engine = PluginEngine::new(EngineConfig { instances_max: 4, ..EngineConfig::default() });
     match parse("p.yaml", text) {
         Ok(spec) => {
-            validate(&spec, &engine, &files, &Topics, &SystemClock::shared(), &CancellationToken::new())
+            let (clock, stop) = (SystemClock::shared(), CancellationToken::new());
+            validate(&spec, &engine, &files, &Topics, &others, &clock, &stop)
         }
         Err(problems) => Validated { problems, pipeline: None },
     }
@@ -225,7 +242,7 @@ fn relations_between_parts_are_checked() {
     check(
         "to: sink\n    group: my-group",
         "to: sink\n    group: access.parse",
-        "p.yaml:22:3: error: stages \"parse\" and \"copy\" have the same group \"access.parse\"; give each stage its own group",
+        "p.yaml:22:3: error: stages \"parse\" and \"copy\" have the same group \"access.parse\"; give each stage its own group: \"group: NAME\"",
     );
     check(
         "      - identity\n",
@@ -240,6 +257,79 @@ fn relations_between_parts_are_checked() {
             "stage \"parse\" is in a cycle: what it writes comes back to \"raw\"",
             "stage \"copy\" is in a cycle: what it writes comes back to \"parsed\"",
         ],
+    );
+}
+
+fn messages(validated: &Validated) -> Vec<&str> {
+    validated.problems.iter().map(|problem| problem.message.as_str()).collect()
+}
+
+/// Symptom: two pipelines that copy to each other's input ran for ever, and of two stages with one group one got
+/// nothing. Cause: a file was checked by itself. Fix: it is checked together with the pipelines that are applied.
+#[test]
+fn relations_to_other_pipelines_are_checked() {
+    let other = "pipeline: back\nstages:\n  copy: {from: sink, to: raw}\n  more: {from: other, to: sink}\n";
+    let cycles = validated_beside(&[other], GOOD);
+    let expect = [
+        "stage \"parse\" is in a cycle: what it writes comes back to \"raw\" by way of pipeline \"back\"",
+        "stage \"copy\" is in a cycle: what it writes comes back to \"parsed\" by way of pipeline \"back\"",
+    ];
+    assert_eq!(messages(&cycles), expect);
+    assert_eq!(cycles.problems[0].place.line, 13);
+
+    // The names of pipeline and stage may have dots, so that the default of one can be that of another.
+    let other = "pipeline: b\nstages:\n  x.y: {from: raw, to: sink}\n  z: {from: raw, to: sink, group: access.parse}\n";
+    let shared = validated_beside(&[other], "pipeline: b.x\nstages:\n  y: {from: raw, to: sink}\n");
+    assert_eq!(
+        messages(&shared),
+        ["stages \"x.y\" of pipeline \"b\" and \"y\" have the same group \"b.x.y\""]
+    );
+    let shared = validated_beside(&[other], GOOD);
+    assert_eq!(
+        messages(&shared),
+        ["stages \"z\" of pipeline \"b\" and \"parse\" have the same group \"access.parse\""]
+    );
+}
+
+/// Symptom: a stage that read `__consumer_offsets` fed itself, since each commit is a record of it. Fix: topics of
+/// the broker's own are refused wherever a topic is named.
+#[test]
+fn internal_topics_are_refused() {
+    for (from, to, place) in [
+        ("from: raw", "from: __consumer_offsets", "13:11"),
+        ("to: sink", "to: __consumer_offsets", "25:9"),
+        ("{dead_letter: rejected}", "{dead_letter: __consumer_offsets}", "19:29"),
+        ("  rejected:\n", "  rejected:\n  __consumer_offsets:\n", "5:3"),
+    ] {
+        let expect = "error: topic \"__consumer_offsets\" is the broker's own; name another topic";
+        check(from, to, &format!("p.yaml:{place}: {expect}"));
+    }
+}
+
+/// Symptom: a file was said to have no errors, and when it was applied it was refused after half of its topics had
+/// been created. Cause: what the broker thinks of a new topic came out only by creating it. Fix: it is asked before.
+#[test]
+fn topics_are_held_against_the_broker() {
+    check(
+        "retention.ms",
+        "retention.msx",
+        "p.yaml:3:3: error: topic \"parsed\" cannot be created: unknown key \"retention.msx\"; correct it, or use a topic that exists",
+    );
+    check(
+        "  rejected:\n",
+        "  rejected:\n  a.b:\n  a_b:\n",
+        "p.yaml:6:3: error: topics \"a.b\" and \"a_b\" differ only in \".\" and \"_\"; rename one of them: metrics mix them up",
+    );
+    let existing = |config: &str| {
+        let validated = validated(&GOOD.replacen("topics:\n", &format!("topics:\n  raw: {config}\n"), 1));
+        assert!(validated.pipeline.is_some(), "a warning is no error");
+        messages(&validated).join("\n")
+    };
+    assert_eq!(existing("{partitions: 1, config: {retention.ms: 1000}}"), "");
+    assert_eq!(existing("{partitions: 2}"), "topic \"raw\" exists with 1 partitions, not 2");
+    assert_eq!(
+        existing("{config: {retention.ms: 7, cleanup: x}}"),
+        "topic \"raw\" exists with no cleanup, not \"x\"\ntopic \"raw\" exists with retention.ms = \"1000\", not \"7\""
     );
 }
 

@@ -1,20 +1,22 @@
 //! Checks a pipeline against the world: its topics, its plugins' files, and the plugins themselves, which are compiled
 //! and asked whether they accept their configuration.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Pipeline;
 use super::problem::{Place, Problem, Problems, did_you_mean};
+use super::relations::{check_cycles, check_groups};
 use super::spec::{OnErrorSpec, PipelineSpec, PluginSpec, StageDefinition};
+use super::topics::{TopicCatalogue, check_topics};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::engine::{CompileError, LoadError, PluginEngine};
 use crate::limits::COMPONENT_BYTES_MAX;
-use crate::plugin::{Instance, InstanceConfig, Plugin, TracingLog};
+use crate::plugin::{Instance, InstanceConfig, Plugin, StartError, TracingLog};
 use crate::stage::{OnError, StagePlugin, StageSpec};
 
 /// Where a plugin's bytes come from.
@@ -39,13 +41,6 @@ impl PluginSource for DirPlugins {
     }
 }
 
-/// The topics that exist.
-pub trait TopicCatalogue {
-    fn partitions_of(&self, topic: &str) -> Option<i32>;
-    /// For suggestions.
-    fn names(&self) -> Vec<String>;
-}
-
 /// What a validation found.
 #[derive(Debug)]
 pub struct Validated {
@@ -55,20 +50,22 @@ pub struct Validated {
     pub pipeline: Option<Pipeline>,
 }
 
-/// Checks `spec`. Compiles plugins and runs their `init`: call it on a thread that may block, outside of any tokio
-/// runtime's workers. When `stop` fires, what is left to compile and to start is given up, which is a problem.
+/// Checks `spec`, which is to run beside `others`. Compiles plugins and runs their `init`: call it on a thread that
+/// may block, outside of any tokio runtime's workers. When `stop` fires, what is left to compile and to start is
+/// given up, which is a problem.
 pub fn validate(
     spec: &PipelineSpec,
     engine: &PluginEngine,
     plugins: &dyn PluginSource,
     topics: &dyn TopicCatalogue,
+    others: &[PipelineSpec],
     clock: &SharedClock,
     stop: &CancellationToken,
 ) -> Validated {
     let mut problems = Problems::new(&spec.file);
     check_topics(spec, topics, &mut problems);
-    check_groups(spec, &mut problems);
-    check_cycles(spec, &mut problems);
+    check_groups(spec, others, &mut problems);
+    check_cycles(spec, others, &mut problems);
     let loaded = load_plugins(spec, engine, plugins, stop, &mut problems);
     let stages =
         spec.stages.iter().filter_map(|stage| resolve(spec, stage, &loaded, &mut problems)).collect();
@@ -78,81 +75,6 @@ pub fn validate(
     }
     let pipeline = if problems.has_errors() { None } else { Some(pipeline) };
     Validated { problems: problems.into_sorted(), pipeline }
-}
-
-fn check_topics(spec: &PipelineSpec, catalogue: &dyn TopicCatalogue, problems: &mut Problems) {
-    for topic in &spec.topics {
-        if let (Some(existing), Some(wanted)) = (catalogue.partitions_of(&topic.name), topic.partitions)
-            && existing != wanted
-        {
-            let message = format!("topic {:?} exists with {existing} partitions, not {wanted}", topic.name);
-            problems.warning(topic.place, message, Some("the topic is left as it is".to_owned()));
-        }
-    }
-    let existing = catalogue.names();
-    for stage in &spec.stages {
-        let dead_letters = match &stage.on_error {
-            OnErrorSpec::DeadLetter { topic, place } => Some((topic, *place)),
-            OnErrorSpec::Stop | OnErrorSpec::Skip => None,
-        };
-        let named = stage.from.iter().chain(&stage.to).map(|(topic, place)| (topic, *place));
-        for (topic, place) in named.chain(dead_letters) {
-            let own = || spec.topics.iter().map(|topic| topic.name.as_str());
-            if own().any(|own| own == topic) || catalogue.partitions_of(topic).is_some() {
-                continue;
-            }
-            let remedy = did_you_mean(topic, own().chain(existing.iter().map(String::as_str)))
-                .unwrap_or_else(|| {
-                    format!("create it, or add it to \"topics\": \"{topic}: {{partitions: 1}}\"")
-                });
-            problems.error(place, format!("topic {topic:?} does not exist"), Some(remedy));
-        }
-    }
-}
-
-/// Two stages in one group would take each other's partitions away.
-fn check_groups(spec: &PipelineSpec, problems: &mut Problems) {
-    let mut groups = BTreeMap::new();
-    for stage in &spec.stages {
-        if let Some(other) = groups.insert(&stage.group, &stage.name) {
-            let message =
-                format!("stages {other:?} and {:?} have the same group {:?}", stage.name, stage.group);
-            problems.error(stage.place, message, Some("give each stage its own group".to_owned()));
-        }
-    }
-}
-
-/// A record must not come back to where it was read.
-fn check_cycles(spec: &PipelineSpec, problems: &mut Problems) {
-    for stage in &spec.stages {
-        let mut reached: BTreeSet<&str> = outputs(stage).collect();
-        let mut open: Vec<&str> = reached.iter().copied().collect();
-        while let Some(topic) = open.pop() {
-            let readers = spec.stages.iter().filter(|stage| stage.from.iter().any(|(from, _)| from == topic));
-            for output in readers.flat_map(outputs) {
-                if reached.insert(output) {
-                    open.push(output);
-                }
-            }
-        }
-        if let Some((topic, place)) = stage.from.iter().find(|(from, _)| reached.contains(from.as_str())) {
-            let message =
-                format!("stage {:?} is in a cycle: what it writes comes back to {topic:?}", stage.name);
-            problems.error(
-                *place,
-                message,
-                Some("write to a topic that no stage before it reads".to_owned()),
-            );
-        }
-    }
-}
-
-fn outputs(stage: &StageDefinition) -> impl Iterator<Item = &str> {
-    let dead_letters = match &stage.on_error {
-        OnErrorSpec::DeadLetter { topic, .. } => Some(topic.as_str()),
-        OnErrorSpec::Stop | OnErrorSpec::Skip => None,
-    };
-    stage.to.iter().map(|(topic, _)| topic.as_str()).chain(dead_letters)
 }
 
 /// Each plugin that a stage uses, by name; one file is compiled once.
@@ -316,7 +238,12 @@ fn check_configs(
             };
             if let Err(error) = started {
                 let message = format!("plugin {:?} in stage {:?}: {error}", plugin.name, stage.name);
-                problems.error(used.place, message, Some("correct its \"config\"".to_owned()));
+                let remedy = match error {
+                    // Nothing is wrong with the configuration.
+                    StartError::NoRoom { .. } => "try again when other stages have stopped",
+                    StartError::ConfigRefused { .. } | StartError::Failed(_) => "correct its \"config\"",
+                };
+                problems.error(used.place, message, Some(remedy.to_owned()));
             }
         }
     }

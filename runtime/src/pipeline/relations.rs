@@ -1,0 +1,102 @@
+//! Checks a pipeline's stages against each other, and against those of the other pipelines that are applied: they
+//! share the node's topics and groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::problem::Problems;
+use super::spec::{OnErrorSpec, PipelineSpec, StageDefinition};
+
+/// Two stages in one group would take each other's partitions away.
+pub(super) fn check_groups(spec: &PipelineSpec, others: &[PipelineSpec], problems: &mut Problems) {
+    let mut groups: BTreeMap<&str, String> = BTreeMap::new();
+    for other in others {
+        for stage in &other.stages {
+            groups.insert(&stage.group, format!("{:?} of pipeline {:?}", stage.name, other.name));
+        }
+    }
+    for stage in &spec.stages {
+        if let Some(other) = groups.insert(&stage.group, format!("{:?}", stage.name)) {
+            let message =
+                format!("stages {other} and {:?} have the same group {:?}", stage.name, stage.group);
+            let remedy = "give each stage its own group: \"group: NAME\"".to_owned();
+            problems.error(stage.place, message, Some(remedy));
+        }
+    }
+}
+
+/// A stage, and whose it is.
+struct Link<'a> {
+    pipeline: &'a str,
+    stage: &'a StageDefinition,
+}
+
+/// A record must not come back to where it was read, whoever carries it.
+pub(super) fn check_cycles(spec: &PipelineSpec, others: &[PipelineSpec], problems: &mut Problems) {
+    let mut readers: BTreeMap<&str, Vec<Link<'_>>> = BTreeMap::new();
+    for PipelineSpec { name, stages, .. } in others.iter().chain([spec]) {
+        for stage in stages {
+            for (topic, _) in &stage.from {
+                readers.entry(topic).or_default().push(Link { pipeline: name, stage });
+            }
+        }
+    }
+    for stage in &spec.stages {
+        let reached = reached(stage, &readers);
+        let Some((topic, place)) = stage.from.iter().find(|(topic, _)| reached.contains_key(topic.as_str()))
+        else {
+            continue;
+        };
+        let by_way_of = match carriers(topic, &spec.name, &reached) {
+            names if names.is_empty() => String::new(),
+            names => format!(" by way of pipeline {}", Vec::from_iter(names).join(" and ")),
+        };
+        let message = format!(
+            "stage {:?} is in a cycle: what it writes comes back to {topic:?}{by_way_of}",
+            stage.name
+        );
+        let remedy = "write to a topic that no stage before it reads".to_owned();
+        problems.error(*place, message, Some(remedy));
+    }
+}
+
+/// Where a topic's records come from: the topic and the pipeline that carried them; none if the stage itself wrote
+/// them.
+type Reached<'a> = BTreeMap<&'a str, Option<(&'a str, &'a str)>>;
+
+/// The topics that what `stage` writes gets to.
+fn reached<'a>(stage: &'a StageDefinition, readers: &BTreeMap<&str, Vec<Link<'a>>>) -> Reached<'a> {
+    let mut reached: Reached<'a> = outputs(stage).map(|topic| (topic, None)).collect();
+    let mut open: Vec<&str> = reached.keys().copied().collect();
+    while let Some(topic) = open.pop() {
+        for Link { pipeline, stage } in readers.get(topic).into_iter().flatten() {
+            for output in outputs(stage) {
+                reached.entry(output).or_insert_with(|| {
+                    open.push(output);
+                    Some((topic, pipeline))
+                });
+            }
+        }
+    }
+    reached
+}
+
+/// The other pipelines on the way to `topic`, quoted.
+fn carriers(topic: &str, own: &str, reached: &Reached<'_>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut at = topic;
+    while let Some(Some((before, pipeline))) = reached.get(at) {
+        if *pipeline != own {
+            names.insert(format!("{pipeline:?}"));
+        }
+        at = before;
+    }
+    names
+}
+
+fn outputs(stage: &StageDefinition) -> impl Iterator<Item = &str> {
+    let dead_letters = match &stage.on_error {
+        OnErrorSpec::DeadLetter { topic, .. } => Some(topic.as_str()),
+        OnErrorSpec::Stop | OnErrorSpec::Skip => None,
+    };
+    stage.to.iter().map(|(topic, _)| topic.as_str()).chain(dead_letters)
+}
