@@ -69,6 +69,16 @@ impl Value {
 }
 
 impl Node {
+    /// Nothing is written there, or an empty collection.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.value {
+            Value::Null => true,
+            Value::List(list) => list.is_empty(),
+            Value::Map(map) => map.is_empty(),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => false,
+        }
+    }
+
     pub(super) fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::Null => serde_json::Value::Null,

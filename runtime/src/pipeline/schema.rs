@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::spec::GROUP_BYTES_MAX;
 use crate::limits::PluginLimits;
 use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, TOPICS_MAX};
 
@@ -17,7 +18,7 @@ pub fn json_schema() -> Value {
             "pipeline": { "$ref": "#/$defs/name", "description": "The pipeline's name" },
             "topics": section("#/$defs/topic", "Topics to create, by name"),
             "plugins": section("#/$defs/plugin", "WebAssembly components, by name"),
-            "stages": section("#/$defs/stage", "What runs, by name"),
+            "stages": stages(),
         },
         "$defs": {
             "name": { "type": "string", "pattern": "^[a-zA-Z0-9._-]{1,100}$" },
@@ -41,6 +42,14 @@ fn section(items: &str, description: &str) -> Value {
         "propertyNames": { "pattern": "^[a-zA-Z0-9._-]+$" },
         "additionalProperties": { "$ref": items },
     })
+}
+
+/// Without stages there would be nothing to run, and nothing to see.
+fn stages() -> Value {
+    let mut stages = section("#/$defs/stage", "What runs, by name");
+    stages["type"] = json!("object");
+    stages["minProperties"] = json!(1);
+    stages
 }
 
 fn topic() -> Value {
@@ -121,7 +130,7 @@ fn stage() -> Value {
                 ],
             },
             "to": { "$ref": "#/$defs/topicNames", "description": "What it writes; the first is the default" },
-            "group": { "type": "string", "description": "Its consumer group; default: PIPELINE.STAGE" },
+            "group": { "type": ["string", "integer"], "minLength": 1, "maxLength": GROUP_BYTES_MAX, "description": "Its consumer group; default: PIPELINE.STAGE" },
             "parallelism": { "type": "integer", "minimum": 1, "maximum": PARALLELISM_MAX, "default": 1 },
             "compression": { "enum": names, "default": "none" },
             "on_error": {

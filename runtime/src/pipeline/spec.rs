@@ -14,6 +14,7 @@ use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, TOPICS_MAX};
 const PARTITIONS_MAX: i64 = 100_000;
 const NAME_BYTES_MAX: usize = 100;
 const TOPIC_NAME_BYTES_MAX: usize = 249;
+pub(super) const GROUP_BYTES_MAX: usize = 249;
 
 #[derive(Debug, Clone)]
 pub struct PipelineSpec {
@@ -99,6 +100,10 @@ fn pipeline(file: &str, root: &Node, problems: &mut Problems) -> Option<Pipeline
     let plugins = entries(fields.take("plugins"), "plugins", problems, plugin);
     let pipeline = name.unwrap_or_default();
     let stages = fields.require("stages", problems);
+    if let Some(node) = stages.filter(|node| node.is_empty()) {
+        let remedy = "add one, or delete the pipeline: \"millstream pipeline delete NAME\"".to_owned();
+        problems.error(node.place, "the pipeline has no stages", Some(remedy));
+    }
     let stages = entries(stages, "stages", problems, |name, place, node, problems| {
         stage(&pipeline, name, place, node, problems)
     });
@@ -223,7 +228,10 @@ fn stage(
     let from = topics_of(&mut fields, "from", &what, problems);
     let plugins = plugin_uses(&mut fields, &what, problems);
     let to = topics_of(&mut fields, "to", &what, problems);
-    let group = fields.string("group", problems).map(|(group, _)| group);
+    let group = fields.string("group", problems);
+    if let Some((group, place)) = &group {
+        check_group(group, &what, *place, problems);
+    }
     let parallelism = fields.number("parallelism", 1, PARALLELISM_MAX.into(), problems).unwrap_or(1);
     let on_error =
         fields.take("on_error").map_or(Some(OnErrorSpec::Stop), |node| on_error(node, &what, problems));
@@ -235,7 +243,7 @@ fn stage(
         from,
         plugins,
         to,
-        group: group.unwrap_or_else(|| format!("{pipeline}.{name}")),
+        group: group.map_or_else(|| format!("{pipeline}.{name}"), |(group, _)| group),
         parallelism: u32::try_from(parallelism).unwrap_or(1),
         on_error: on_error?,
         compression,
@@ -364,6 +372,15 @@ fn check_topic_name(name: &str, place: Place, problems: &mut Problems) {
     if !valid {
         let remedy = format!("use 1 to {TOPIC_NAME_BYTES_MAX} of a-z, A-Z, 0-9, \".\", \"_\" and \"-\"");
         problems.error(place, format!("{name:?} is no valid name for a topic"), Some(remedy));
+    }
+}
+
+/// Kafka takes any name for a group but the empty one. It is shown in one line.
+fn check_group(group: &str, what: &str, place: Place, problems: &mut Problems) {
+    if group.is_empty() || group.len() > GROUP_BYTES_MAX || group.contains(char::is_control) {
+        let message = format!("{group:?} is no valid \"group\" of {what}");
+        let remedy = format!("use 1 to {GROUP_BYTES_MAX} bytes without control characters");
+        problems.error(place, message, Some(remedy));
     }
 }
 

@@ -334,6 +334,27 @@ fn topics_are_held_against_the_broker() {
 }
 
 #[test]
+fn a_group_has_a_name() {
+    let long = "x".repeat(250);
+    for name in ["\"\"", &long, "\"a\\e[31m\""] {
+        let validated = validated(&GOOD.replacen("my-group", name, 1));
+        let [problem] = &validated.problems[..] else { panic!("{:?}", validated.problems) };
+        assert_eq!((problem.place.line, problem.place.column), (26, 12));
+        assert!(problem.message.ends_with("is no valid \"group\" of stage \"copy\""), "{}", problem.message);
+    }
+}
+
+/// A pipeline without stages would be applied, and then be nowhere to be seen.
+#[test]
+fn a_pipeline_has_stages() {
+    for stages in ["", " {}", " ~"] {
+        let validated = validated(&format!("pipeline: p\nstages:{stages}\n"));
+        assert_eq!(messages(&validated), ["the pipeline has no stages"]);
+        assert!(validated.pipeline.is_none());
+    }
+}
+
+#[test]
 fn broken_yaml_has_a_place() {
     check("from: raw", "from: [raw", "p.yaml:14:12: error: invalid YAML: illegal placement of ':' indicator");
     check("  copy:", "  parse:", "p.yaml:22:3: error: invalid YAML: duplicate mapping key: parse");
