@@ -391,6 +391,44 @@ fn a_file_is_held_against_the_node() {
     assert!(node.stop().status.success());
 }
 
+/// A record that the output topic does not take is a dead letter, and a stage whose topic is deleted waits for it.
+#[test]
+fn a_stage_gets_along_with_its_topics() {
+    let (_dir, file) = pipeline_file(
+        "pipeline: narrow\ntopics:\n  in: {partitions: 1}\n  out: {partitions: 1, config: {max.message.bytes: 2000}}\n  dead: {partitions: 1}\n\
+         stages:\n  copy: {from: in, to: out, on_error: {dead_letter: dead}}\n",
+    );
+    let node = Node::start();
+    succeed(&apply(&node, &file));
+    let producer = producer(&node.bootstrap());
+    // Digits of a sequence that repeats late, so that no codec makes little of them.
+    let large: String =
+        (0_u64..10_000).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_string()).collect();
+    for value in ["before", &large, "behind"] {
+        produce(&producer, "in", value);
+    }
+    producer.flush(PATIENCE).expect("everything is acknowledged");
+    assert!(until(|| stored(&node, "out") == 2 && stored(&node, "dead") == 1), "{:#}", status(&node));
+    assert_eq!(read(&node, "dead"), [large]);
+    let stage = stage_of(&status(&node), "copy").clone();
+    assert_eq!((&stage["state"], &stage["records_rejected"]), (&json!("running"), &json!(1)), "{stage:#}");
+
+    let deleted = millstream(&["topic", "delete", "in", "--bootstrap", &node.bootstrap()]);
+    assert!(deleted.status.success(), "{}", deleted.stderr);
+    let waits = || {
+        let stage = stage_of(&status(&node), "copy").clone();
+        stage["state"] == "waiting"
+            && stage["reason"].as_str().is_some_and(|why| why.contains("\"in\" does not exist"))
+    };
+    assert!(until(waits), "{:#}", status(&node));
+    succeed(&apply(&node, &file));
+    assert!(until(|| stage_of(&status(&node), "copy")["state"] == "running"), "{:#}", status(&node));
+    produce(&producer, "in", "again");
+    producer.flush(PATIENCE).expect("everything is acknowledged");
+    assert!(until(|| stored(&node, "out") == 3), "{:#}", status(&node));
+    assert!(node.stop().status.success());
+}
+
 #[test]
 fn a_plugin_is_inspected_without_a_node() {
     let inspected = millstream(&["plugin", "inspect", FILTER, "--json"]);
