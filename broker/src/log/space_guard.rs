@@ -5,7 +5,7 @@
 //! the metadata, and appends are refused meanwhile, which clients retry. What was queued before is written.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::disk::{Disk, Space};
 use super::partition::AppendError;
@@ -14,14 +14,27 @@ use super::partition::AppendError;
 const RESERVE_BYTES_MAX: u64 = 256 << 20;
 /// ... but no more than this part of a small disk.
 const RESERVE_DIVISOR: u64 = 8;
+/// Bytes that are committed between two looks.
+const LOOK_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Default)]
 pub(crate) struct SpaceGuard {
     is_low: AtomicBool,
+    /// Committed since the last look.
+    unlooked_bytes: AtomicU64,
 }
 
 impl SpaceGuard {
-    /// Looks how full the disk is: after each commit.
+    /// So many bytes were written; looks how full the disk is now and then.
+    pub(crate) fn committed(&self, bytes: u64, disk: &dyn Disk, dir: &Path) {
+        let unlooked = self.unlooked_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        if unlooked >= LOOK_BYTES {
+            self.unlooked_bytes.store(0, Ordering::Release);
+            self.look(disk, dir);
+        }
+    }
+
+    /// Looks how full the disk is.
     pub(crate) fn look(&self, disk: &dyn Disk, dir: &Path) {
         // A disk that doesn't answer says it with the next write.
         let Ok(space) = disk.space(dir) else { return };

@@ -82,7 +82,7 @@ impl Writer {
         };
         self.publish(commit, &segment, position);
         self.shared.metrics.committed(&stats);
-        self.shared.space.look(&*self.shared.disk, &self.shared.path);
+        self.shared.space.committed(stats.bytes, &*self.shared.disk, &self.shared.path);
         Ok(())
     }
 
@@ -134,6 +134,8 @@ impl Writer {
         let next =
             create_segment(&self.shared, next_number(old.number), self.active.next_commit, &self.logs)?;
         let seal = SealRow { end_commit: self.active.next_commit, end_position: self.active.position };
+        // A new file takes more than what is committed to it at first.
+        self.shared.space.look(&*self.shared.disk, &self.shared.path);
         self.active.segment = next;
         self.active.position = 0;
         self.active.entries = 0;
