@@ -32,9 +32,9 @@ config_table! {
     // Connections and requests.
     socket_request_max_bytes: i32, "socket.request.max.bytes" = "104857600", Valid::AtLeast(1), Served, [],
         "The largest request that is read from a connection.";
-    queued_max_request_bytes: i64, "queued.max.request.bytes" = "67108864", Valid::AtLeast(1), Served, [],
+    queued_max_request_bytes: i64, "queued.max.request.bytes" = "50331648", Valid::AtLeast(1), Served, [],
         "Bytes of requests held in memory over all connections before reading pauses. One request that is larger is let in alone.";
-    queued_max_response_bytes: i64, "queued.max.response.bytes" = "67108864", Valid::AtLeast(1), Served, [],
+    queued_max_response_bytes: i64, "queued.max.response.bytes" = "50331648", Valid::AtLeast(1), Served, [],
         "Bytes of records in responses that clients have not taken yet, over all connections. A fetch gets a quarter of it at most.";
     max_connections: i32, "max.connections" = "10000", Valid::AtLeast(1), Served, [], "Connections at a time.";
     max_connections_per_ip: i32, "max.connections.per.ip" = "2147483647", Valid::AtLeast(0), Served, [],
@@ -67,7 +67,7 @@ config_table! {
     // Storage.
     log_dir_segment_bytes: i64, "log.dir.segment.bytes" = "536870912", Valid::Between(16_777_216, 4_294_967_296), Served, [],
         "The size at which a log dir starts a new segment file. It bounds the work after a crash.";
-    tail_cache_bytes: i64, "tail.cache.bytes" = "67108864", Valid::AtLeast(0), Served, [],
+    tail_cache_bytes: i64, "tail.cache.bytes" = "50331648", Valid::AtLeast(0), Served, [],
         "Memory for recent batches, from which live consumers are served.";
     block_cache_bytes: i64, "block.cache.bytes" = "33554432", Valid::AtLeast(0), Served, [],
         "Memory for blocks of older segments, from which cold readers are served.";

@@ -68,6 +68,20 @@ impl BlockCache {
             }
         }
     }
+
+    /// Lets go of a segment's pieces, which keep its file on the disk although it was removed.
+    pub(crate) fn forget(&self, segment: SegmentId) {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        let pieces = &mut *pieces;
+        let of_segment = pieces.by_position.range((segment, 0)..=(segment, u64::MAX));
+        let keys: Vec<_> = of_segment.map(|(key, _)| *key).collect();
+        for key in keys {
+            if let Some(forgotten) = pieces.by_position.remove(&key) {
+                pieces.bytes -= forgotten.data.len();
+                pieces.by_use.remove(&forgotten.used);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,5 +105,19 @@ mod tests {
         assert!(cache.get(segment, 15).is_none());
         assert_eq!(cache.get(segment, 0).unwrap().position, 0);
         assert_eq!(cache.get(segment, 29).unwrap().position, 20);
+    }
+
+    #[test]
+    fn a_segment_can_be_forgotten() {
+        let (segment, other) = (SegmentId(1), SegmentId(2));
+        let cache = BlockCache::new(1000);
+        for position in [0, 10, 20] {
+            cache.insert(segment, &piece(position, b'a'));
+            cache.insert(other, &piece(position, b'b'));
+        }
+        cache.forget(segment);
+        assert!((0..30).all(|position| cache.get(segment, position).is_none()));
+        assert_eq!(cache.get(other, 25).unwrap().data, vec![b'b'; 10]);
+        assert_eq!(cache.pieces.lock().unwrap().bytes, 30);
     }
 }

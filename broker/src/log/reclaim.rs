@@ -116,6 +116,7 @@ fn remove(
         let removed = segment
             .retire(|| shared.disk.remove(&segment.path).map_err(StorageError::io("remove", &segment.path)));
         removed.map_err(|error| shared.fence(error))?;
+        shared.block_cache.forget(segment.id);
         reclaimed.removed_segments += 1;
         reclaimed.bytes += segment.bytes();
     }
@@ -155,6 +156,7 @@ fn rewrite(
         shared.disk.rename(&unfinished, &old.path).map_err(StorageError::io("rename", &unfinished))?;
         shared.disk.sync_dir(&shared.path).map_err(StorageError::io("sync", &shared.path))?;
         shared.segments_mut().insert(new.number, new.clone());
+        shared.block_cache.forget(old.id);
         for log in logs {
             log.inner_mut().replace_segment(old, &new, ranges.get(&log.number()));
         }

@@ -10,6 +10,7 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase};
 
 pub(crate) use reader::{BlockPiece, SegmentReader};
+use reader::Pages;
 
 use super::disk::{Access, AnyBackend, Disk};
 use super::error::StorageError;
@@ -121,13 +122,13 @@ impl Segment {
                 }
             }
             let value = no_panic(&self.path, || {
-                let transaction = match &*file {
-                    SegmentFile::Writable(database) => database.begin_read(),
-                    SegmentFile::Sealed(database) => database.begin_read(),
+                let (transaction, pages) = match &*file {
+                    SegmentFile::Writable(database) => (database.begin_read(), Pages::Replaced),
+                    SegmentFile::Sealed(database) => (database.begin_read(), Pages::Kept),
                     SegmentFile::Shut | SegmentFile::Retired => unreachable!("it was open above"),
                 };
                 let transaction = transaction.map_err(StorageError::segment(&self.path))?;
-                read(&SegmentReader::new(&self.path, transaction))
+                read(&SegmentReader::new(&self.path, transaction, pages))
             })?;
             return Ok(Some((value, was_opened)));
         }

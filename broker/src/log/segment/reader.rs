@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use bytes::Bytes;
-use redb::{ReadOnlyTable, ReadTransaction, TableError};
+use redb::{OwnedAccessGuard, ReadOnlyTable, ReadTransaction, TableError};
 
 use crate::log::LogNumber;
 use crate::log::batch::IndexEntry;
@@ -25,17 +25,36 @@ impl BlockPiece {
     }
 }
 
+/// Whether the pages of the file stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// It is sealed: a piece can be the page that it was read into, for as long as somebody has it.
+    Kept,
+    /// It is written: whoever held on to a page would hold on to all that later commits replace.
+    Replaced,
+}
+
+/// A page as it was read.
+struct Page(OwnedAccessGuard<&'static [u8]>);
+
+impl AsRef<[u8]> for Page {
+    fn as_ref(&self) -> &[u8] {
+        self.0.value()
+    }
+}
+
 /// One snapshot. Short-lived: it pins the pages that later commits replace.
 pub(crate) struct SegmentReader<'a> {
     path: &'a Path,
     transaction: ReadTransaction,
+    pages: Pages,
     /// The piece that was read last: the next batch is often in it, too.
     last_piece: RefCell<Option<BlockPiece>>,
 }
 
 impl<'a> SegmentReader<'a> {
-    pub(crate) fn new(path: &'a Path, transaction: ReadTransaction) -> Self {
-        Self { path, transaction, last_piece: RefCell::default() }
+    pub(crate) fn new(path: &'a Path, transaction: ReadTransaction, pages: Pages) -> Self {
+        Self { path, transaction, pages, last_piece: RefCell::default() }
     }
 
     pub(crate) fn path(&self) -> &'a Path {
@@ -57,10 +76,14 @@ impl<'a> SegmentReader<'a> {
         }
         let failed = StorageError::segment(self.path);
         let Some(table) = self.table(BLOCKS)? else { return Ok(None) };
-        let mut range = table.range(..=position).map_err(StorageError::segment(self.path))?;
+        let mut range = table.range_owned(..=position).map_err(StorageError::segment(self.path))?;
         let Some(row) = range.next_back() else { return Ok(None) };
         let (start, data) = row.map_err(failed)?;
-        let piece = BlockPiece { position: start.value(), data: Bytes::copy_from_slice(data.value()) };
+        let data = match self.pages {
+            Pages::Kept => Bytes::from_owner(Page(data)),
+            Pages::Replaced => Bytes::copy_from_slice(data.value()),
+        };
+        let piece = BlockPiece { position: start.value(), data };
         self.last_piece.replace(Some(piece.clone()));
         Ok(Some(piece).filter(|piece| piece.holds(position)))
     }
