@@ -9,8 +9,8 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase};
 
-pub(crate) use reader::{BlockPiece, SegmentReader};
 use reader::Pages;
+pub(crate) use reader::{BlockPiece, SegmentReader};
 
 use super::disk::{Access, AnyBackend, Disk};
 use super::error::StorageError;
