@@ -99,33 +99,38 @@ pub(super) async fn compact(broker: Arc<Broker>) {
 }
 
 fn compact_all(broker: &Broker, keys_bytes_max: usize) {
-    let mut policies = HashMap::new();
+    let mut partitions = HashMap::new();
     for topic in broker.topics.all() {
-        let config = topic.config();
-        for partition in topic.partitions().filter(|_| config.cleanup_policy.compact) {
-            let policy = CompactionPolicy {
-                min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
-                min_compaction_lag_ms: config.min_compaction_lag_ms,
-                max_compaction_lag_ms: config.max_compaction_lag_ms,
-                delete_retention_ms: config.delete_retention_ms,
-                segment_bytes: config.segment_bytes.unsigned_abs().into(),
-                segment_ms: config.segment_ms,
-                upper_bound: partition.bounds().last_stable,
-            };
-            policies.insert(partition.log().topic_id_partition(), policy);
+        for partition in topic.partitions().filter(|_| topic.config().cleanup_policy.compact) {
+            let id = partition.log().topic_id_partition();
+            partitions.insert(id, (Arc::clone(topic.config()), Arc::clone(partition)));
         }
     }
-    if policies.is_empty() {
+    if partitions.is_empty() {
         return;
     }
+    // How far it may go is asked when it goes.
+    let policy = |log: &Log| {
+        let (config, partition) = partitions.get(&log.topic_id_partition())?;
+        Some(CompactionPolicy {
+            min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
+            min_compaction_lag_ms: config.min_compaction_lag_ms,
+            max_compaction_lag_ms: config.max_compaction_lag_ms,
+            delete_retention_ms: config.delete_retention_ms,
+            segment_bytes: config.segment_bytes.unsigned_abs().into(),
+            segment_ms: config.segment_ms,
+            upper_bound: partition.bounds().last_stable,
+        })
+    };
+    let stop = || broker.stopping.is_cancelled();
     for dir in broker.topics.log_dirs() {
-        let policy = |log: &Log| policies.get(&log.topic_id_partition()).cloned();
-        match dir.compact(broker.clock.wall_ms(), keys_bytes_max, policy) {
+        match dir.compact(broker.clock.wall_ms(), keys_bytes_max, policy, &stop) {
             Ok(compacted) if compacted.logs > 0 => {
                 let Compacted { logs, bytes_before, bytes_after } = compacted;
                 tracing::debug!(dir = %dir.path().display(), logs, bytes_before, bytes_after, "compacted");
             }
             Ok(_) => {}
+            Err(_) if stop() => return,
             Err(error) => {
                 let error = &*error as &dyn std::error::Error;
                 tracing::error!(dir = %dir.path().display(), error, "can't compact");

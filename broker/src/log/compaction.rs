@@ -19,7 +19,7 @@ mod filter;
 mod key_map;
 mod output;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::bits::Bits;
@@ -73,12 +73,14 @@ struct Due {
 impl LogDir {
     /// Compacts the logs that are due; `policy` tells how, for those that are compacted. Keys take up to
     /// `keys_bytes_max` of memory at a time. Blocks; one call at a time does it, and readers and the writer go
-    /// on meanwhile. An error is of a read, or of a file that nothing refers to yet: the log dir goes on.
+    /// on meanwhile. An error is of a read, or of a file that nothing refers to yet: the log dir goes on. So it is
+    /// when `stop` says so.
     pub fn compact(
         &self,
         now_ms: i64,
         keys_bytes_max: usize,
         policy: impl Fn(&Log) -> Option<CompactionPolicy>,
+        stop: &dyn Fn() -> bool,
     ) -> Result<Compacted, Arc<StorageError>> {
         let shared = self.shared();
         let _one = shared.reclaiming.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,8 +112,9 @@ impl LogDir {
         if due.is_empty() || numbers.is_empty() || !has_room(shared, &due) {
             return Ok(Compacted::default());
         }
-        let mut output = Output::new(shared, numbers);
-        let written = write_all(&mut output, &due, now_ms, KeyMap::keys_in(keys_bytes_max));
+        let mut output = Output::new(shared, numbers, due.iter().map(|due| due.bytes).sum());
+        let run = Run { now_ms, keys_max: KeyMap::keys_in(keys_bytes_max), stop };
+        let written = write_all(&mut output, &due, &run);
         match written.and_then(|compacted| Ok((output.finish()?, compacted))) {
             Ok((segments, compacted)) => {
                 shared.ask(Command::AddSegments(Arc::new(segments)))?;
@@ -134,21 +137,18 @@ fn has_room(shared: &DirShared, due: &[Due]) -> bool {
     has_room
 }
 
-fn write_all(
-    output: &mut Output<'_>,
-    due: &[Due],
+/// What one compaction goes by.
+struct Run<'a> {
     now_ms: i64,
     keys_max: usize,
-) -> Result<Compacted, StorageError> {
+    stop: &'a dyn Fn() -> bool,
+}
+
+fn write_all(output: &mut Output<'_>, due: &[Due], run: &Run<'_>) -> Result<Compacted, StorageError> {
     let mut compacted = Compacted::default();
     for due in due {
-        // The others' turn comes with the next seal.
-        if !output.has_room_for(due.bytes) {
-            tracing::info!(partition = %due.log.topic_id_partition(), "left for the next compaction");
-            continue;
-        }
         let before = output.bytes();
-        write_log(output, due, now_ms, keys_max)?;
+        write_log(output, due, run)?;
         compacted.logs += 1;
         compacted.bytes_before += due.bytes;
         compacted.bytes_after += output.bytes() - before;
@@ -158,16 +158,16 @@ fn write_all(
 
 /// Writes what stays of a log. Where its keys are more than memory takes, it is looked through as often as that
 /// takes: each time, the records are marked that a later one of so many keys supersedes.
-fn write_log(output: &mut Output<'_>, due: &Due, now_ms: i64, keys_max: usize) -> Result<(), StorageError> {
+fn write_log(output: &mut Output<'_>, due: &Due, run: &Run<'_>) -> Result<(), StorageError> {
     let segments = due.log.inner().segments_before(output.newest_number());
     let mut superseded = Bits::default();
     let mut from = due.dirty.start;
     loop {
-        let (map, end) = read_keys(due, &segments, from..due.dirty.end, keys_max)?;
+        let (map, end) = read_keys(due, &segments, from..due.dirty.end, run)?;
         if end >= due.dirty.end {
-            return write_kept(output, due, &segments, &map, &superseded, now_ms);
+            return write_kept(output, due, &segments, &map, &superseded, run);
         }
-        mark(due, &segments, &map, end, &mut superseded)?;
+        mark(due, &segments, &map, end, &mut superseded, run)?;
         from = end;
     }
 }
@@ -177,11 +177,11 @@ fn read_keys(
     due: &Due,
     segments: &[Arc<Segment>],
     dirty: Range<i64>,
-    keys_max: usize,
+    run: &Run<'_>,
 ) -> Result<(KeyMap, i64), StorageError> {
-    let mut map = KeyMap::new(keys_max);
+    let mut map = KeyMap::new(run.keys_max);
     let mut end = dirty.end;
-    each_batch(&due.log, segments, |entry, bytes| {
+    each_batch(due, segments, run, |entry, bytes| {
         if entry.end_offset() <= dirty.start || entry.base_offset >= end {
             return Ok(());
         }
@@ -205,14 +205,13 @@ fn mark(
     map: &KeyMap,
     end: i64,
     superseded: &mut Bits,
+    run: &Run<'_>,
 ) -> Result<(), StorageError> {
-    let mut index = 0;
-    each_batch(&due.log, segments, |_, bytes| {
+    each_batch(due, segments, run, |_, bytes| {
         filter::each_record(bytes, |offset, record| {
             if offset < end && record.key.is_some_and(|key| map.supersedes(key, offset)) {
-                superseded.set(index);
+                superseded.set(offset);
             }
-            index += 1;
         });
         Ok(())
     })
@@ -224,23 +223,19 @@ fn write_kept(
     segments: &[Arc<Segment>],
     map: &KeyMap,
     superseded: &Bits,
-    now_ms: i64,
+    run: &Run<'_>,
 ) -> Result<(), StorageError> {
-    let needed = NeededBatches::of(&due.log, segments);
-    let mut index = 0;
-    output.begin_log(&due.log, segments);
-    each_batch(&due.log, segments, |entry, bytes| {
+    let needed = NeededBatches::of(&due.log, segments)?;
+    output.begin_log(&due.log, segments, due.dirty.end);
+    each_batch(due, segments, run, |entry, bytes| {
         let rules = Filter {
-            now_ms,
+            now_ms: run.now_ms,
             delete_retention_ms: due.policy.delete_retention_ms,
             end: due.dirty.end,
             is_needed: needed.contains(entry),
         };
-        let filtered = filter(bytes, &rules, |offset, key| {
-            let is_marked = superseded.get(index);
-            index += 1;
-            is_marked || map.supersedes(key, offset)
-        });
+        let filtered =
+            filter(bytes, &rules, |offset, key| superseded.get(offset) || map.supersedes(key, offset));
         match filtered {
             Filtered::Whole => output.put(entry, bytes),
             Filtered::Rebuilt { bytes, max_timestamp } => {
@@ -255,11 +250,18 @@ fn write_kept(
 }
 
 fn each_batch(
-    log: &Log,
+    due: &Due,
     segments: &[Arc<Segment>],
+    run: &Run<'_>,
     mut each: impl FnMut(&IndexEntry, &[u8]) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
-    segments.iter().try_for_each(|segment| each_live_batch(log, segment, |entry, bytes| each(entry, &bytes)))
+    for segment in segments {
+        each_live_batch(&due.log, segment, |entry, bytes| match (run.stop)() {
+            true => Err(StorageError::Closed { path: segment.path.clone() }),
+            false => each(entry, &bytes),
+        })?;
+    }
+    Ok(())
 }
 
 /// Batches that stay although no record of them does: the last, so that a reader gets to the end of the log, and
@@ -270,15 +272,21 @@ struct NeededBatches {
 }
 
 impl NeededBatches {
-    fn of(log: &Log, segments: &[Arc<Segment>]) -> Self {
+    fn of(log: &Log, segments: &[Arc<Segment>]) -> Result<Self, StorageError> {
+        let mut last_end = 0;
+        for segment in segments.iter().rev() {
+            log.each_entry(segment, 0, |_, entry| {
+                last_end = entry.end_offset();
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if last_end > 0 {
+                break;
+            }
+        }
         let inner = log.inner();
-        let ends = segments.iter().filter_map(|segment| inner.offsets_in(segment));
         let producers = inner.state.producer_states.iter();
         let last_of_each = producers.filter_map(|(_, state)| state.batches.back());
-        Self {
-            last_end: ends.map(|offsets| offsets.end).max().unwrap_or(0),
-            of_producers: last_of_each.map(|batch| batch.base_offset.0).collect(),
-        }
+        Ok(Self { last_end, of_producers: last_of_each.map(|batch| batch.base_offset.0).collect() })
     }
 
     fn contains(&self, entry: &IndexEntry) -> bool {
@@ -298,7 +306,8 @@ impl LogInner {
             return false;
         };
         let SpanIndex::Memory(entries) = &span.index else { return false };
-        let oldest = entries.first().map(|first| first.max_timestamp);
+        // The time of a record is its producer's; what is written now isn't old, whatever that says.
+        let oldest = entries.first().map(|first| first.max_timestamp.max(newest.opened_ms()));
         span.bytes >= policy.segment_bytes
             || oldest.is_some_and(|oldest| now_ms.saturating_sub(oldest) >= policy.segment_ms)
     }

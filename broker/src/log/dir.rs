@@ -224,6 +224,13 @@ impl DirShared {
         self.segments.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A segment was opened, and others shut for it; pieces of those would keep their files open.
+    pub(crate) fn opened(&self, segment: &Arc<Segment>) {
+        for shut in self.open_segments.opened(segment) {
+            self.block_cache.forget(shut);
+        }
+    }
+
     pub(crate) fn next_segment_id(&self) -> SegmentId {
         SegmentId(self.next_segment_id.fetch_add(1, Ordering::AcqRel))
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::segment::Segment;
+use super::segment::{Segment, SegmentId};
 
 #[derive(Debug)]
 pub(crate) struct OpenSegments {
@@ -17,17 +17,25 @@ impl OpenSegments {
         Self { max, open: Mutex::default() }
     }
 
-    /// A segment was opened; the one opened longest ago is shut if there are too many.
-    pub(crate) fn opened(&self, segment: &Arc<Segment>) {
+    /// A segment was opened; the one opened longest ago is shut if there are too many. Answers which were.
+    pub(crate) fn opened(&self, segment: &Arc<Segment>) -> Vec<SegmentId> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.push_back(Arc::downgrade(segment));
         let excess = open.len().saturating_sub(self.max);
         let mut oldest: Vec<_> = open.drain(..excess).collect();
         drop(open);
         // One that is being read stays open, and comes up again later.
-        oldest.retain(|weak| weak.upgrade().is_some_and(|segment| !segment.shut()));
+        let mut shut = Vec::new();
+        oldest.retain(|weak| {
+            weak.upgrade().is_some_and(|segment| {
+                let was_shut = segment.shut();
+                shut.extend(was_shut.then_some(segment.id));
+                !was_shut
+            })
+        });
         if !oldest.is_empty() {
             self.open.lock().unwrap_or_else(PoisonError::into_inner).extend(oldest);
         }
+        shut
     }
 }

@@ -15,7 +15,7 @@ use super::error::StorageError;
 use super::leader_epochs::LeaderEpochs;
 use super::producer_states::ProducerStates;
 use super::queue::Command;
-use super::schema::{Range, SegmentKind};
+use super::schema::Range;
 use super::segment::Segment;
 use super::span::{Span, SpanIndex};
 use super::state::{Change, LogState};
@@ -259,10 +259,9 @@ impl LogInner {
         Self { state, spans: Vec::new(), compacted_to: 0 }
     }
 
-    /// How far what compaction wrote reaches.
+    /// How far compaction has come.
     pub(crate) fn end_of_compacted(&self) -> i64 {
-        let compacted = self.spans.iter().filter(|span| span.segment.kind() == SegmentKind::Compacted);
-        compacted.map(|span| span.end_offset).max().unwrap_or(0)
+        self.spans.iter().map(|span| span.compacted_end.min(span.end_offset)).max().unwrap_or(0)
     }
 
     /// Takes over what compaction wrote, in place of what segments before it hold. `spans` ascend.

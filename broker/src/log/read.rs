@@ -260,7 +260,7 @@ impl Log {
         })?;
         Ok(read.and_then(|(flow, was_opened)| {
             if was_opened.0 {
-                self.dir.open_segments.opened(segment);
+                self.dir.opened(segment);
             }
             flow
         }))

@@ -185,12 +185,16 @@ fn copy_log(builder: &mut SegmentBuilder, log: &Log, old: &Arc<Segment>) -> Resu
         entries.push(IndexEntry { position: builder.put(&bytes)?, ..*entry });
         Ok(())
     })?;
-    let offsets = log.inner().offsets_in(old);
-    if let Some(offsets) = offsets {
+    let known = {
+        let inner = log.inner();
+        let span = inner.spans.iter().find(|span| Arc::ptr_eq(&span.segment, old));
+        span.map(|span| (span.first_offset..span.end_offset, span.compacted_end))
+    };
+    if let Some((offsets, compacted_end)) = known {
         // What lies before the log start is gone, but for the batch that it lies in.
         let first_kept = entries.first().map_or(offsets.end, |first| first.base_offset);
         let offsets = offsets.start.max(log_start.min(first_kept))..offsets.end;
-        builder.end_log(log.number(), &entries, offsets);
+        builder.end_log(log.number(), &entries, offsets, compacted_end);
     }
     Ok(())
 }

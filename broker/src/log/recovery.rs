@@ -6,7 +6,7 @@
 
 mod segments;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -84,6 +84,7 @@ impl NewestSegment {
         let failed = |source| OpenError::Storage { path: shared.path.clone(), source };
         let database = open_writable(&*shared.disk, &path, Access::Write).map_err(failed)?;
         let segment = Arc::new(Segment::writable(number, shared.next_segment_id(), path, database));
+        segment.set_opened_ms(shared.clock.wall_ms());
         let read = segment.read(&*shared.disk, |reader| {
             let header = match read_header(reader, number)? {
                 Ok(header) => header,
@@ -142,30 +143,22 @@ impl NewestSegment {
     /// Every older segment that the newest knows of must be there. One that it knows to be removed,
     /// or doesn't know, is left over from a crash in the middle of the removal.
     fn check_older(&self, shared: &DirShared, found: &[u32]) -> Result<Vec<u32>, OpenError> {
-        let removed: Vec<u32> = self
-            .entries
-            .iter()
-            .filter_map(|(entry, _)| match entry {
-                Entry::RemoveSegment(number) => Some(*number),
-                _ => None,
-            })
-            .collect();
-        let added = self.entries.iter().filter_map(|(entry, _)| match entry {
-            Entry::AddSegment(number) => Some(*number),
-            _ => None,
-        });
-        let known: Vec<u32> = self.older.iter().copied().chain(added).collect();
-        for number in known.iter().filter(|number| !removed.contains(number)) {
+        // In their order: the number of a segment that was removed may be given to another one.
+        let mut known: BTreeSet<u32> = self.older.iter().copied().collect();
+        for (entry, _) in &self.entries {
+            match entry {
+                Entry::RemoveSegment(number) => drop(known.remove(number)),
+                Entry::AddSegment(number) => drop(known.insert(*number)),
+                _ => {}
+            }
+        }
+        for number in &known {
             if !found.contains(number) {
                 let path = shared.path.join(schema::segment_file_name(*number));
                 return Err(OpenError::MissingSegment { path });
             }
         }
-        let leftover: Vec<u32> = found
-            .iter()
-            .copied()
-            .filter(|number| removed.contains(number) || !known.contains(number))
-            .collect();
+        let leftover: Vec<u32> = found.iter().copied().filter(|number| !known.contains(number)).collect();
         for number in &leftover {
             let path = shared.path.join(schema::segment_file_name(*number));
             tracing::info!(segment = %path.display(), "removing a segment that nothing refers to");

@@ -66,6 +66,7 @@ pub(crate) fn create_segment(
     shared.disk.sync_dir(&shared.path).map_err(StorageError::io("sync", &shared.path))?;
 
     let segment = Arc::new(Segment::writable(number, shared.next_segment_id(), path, database));
+    segment.set_opened_ms(shared.clock.wall_ms());
     shared.segments_mut().insert(number, segment.clone());
     Ok(segment)
 }
@@ -104,17 +105,18 @@ impl LogIndex {
         let SpanIndex::Memory(entries) = &span.index else {
             panic!("a segment is sealed once");
         };
-        Some(Self::of_entries(entries, span.first_offset..span.end_offset))
+        Some(Self::of_entries(entries, span.first_offset..span.end_offset, 0))
     }
 
     /// The index of ascending entries, which are all there is within the offsets.
-    pub(crate) fn of_entries(entries: &[IndexEntry], offsets: Range<i64>) -> Self {
+    pub(crate) fn of_entries(entries: &[IndexEntry], offsets: Range<i64>, compacted_end: i64) -> Self {
         let range = schema::Range {
             first_offset: offsets.start,
             end_offset: offsets.end,
             bytes: entries.iter().map(|entry| u64::from(entry.length)).sum(),
             batches: entries.len() as u64,
             max_timestamp: entries.iter().map(|entry| entry.max_timestamp).max().unwrap_or(i64::MIN),
+            compacted_end,
         };
         let chunks = entries.chunks(schema::INDEX_CHUNK_ENTRIES);
         let chunks = chunks.map(|chunk| (chunk[0].base_offset, schema::encode_index_chunk(chunk))).collect();

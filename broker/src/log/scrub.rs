@@ -91,7 +91,7 @@ impl LogDir {
             // One that was removed or rewritten meanwhile has been read for that.
             if let Some((mut batches, was_opened)) = read {
                 if was_opened.0 {
-                    shared.open_segments.opened(&segment);
+                    shared.opened(&segment);
                 }
                 batches.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.position));
                 return Ok(Some(Current { segment, batches }));

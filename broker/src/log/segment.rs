@@ -4,7 +4,7 @@ mod reader;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{Builder, Database, ReadOnlyDatabase, ReadableDatabase};
@@ -21,6 +21,9 @@ use super::schema::SegmentKind;
 const WRITE_CACHE_BYTES: usize = 8 << 20;
 /// redb's cache of a sealed segment: branch pages, and leaves of the index.
 const READ_CACHE_BYTES: usize = 1 << 20;
+
+/// No segment has so many bytes.
+const NEVER_REWRITTEN: u64 = u64::MAX;
 
 /// Tells segments apart in caches; grows with each segment opened in this process, and a rewritten
 /// segment has another one than before.
@@ -39,6 +42,8 @@ pub(crate) struct Segment {
     reclaim_basis: AtomicU64,
     is_sealed: AtomicBool,
     kind: OnceLock<SegmentKind>,
+    /// When this process began to write it.
+    opened_ms: AtomicI64,
     file: RwLock<SegmentFile>,
 }
 
@@ -65,28 +70,24 @@ impl std::fmt::Debug for SegmentFile {
 
 impl Segment {
     pub(crate) fn writable(number: u32, id: SegmentId, path: PathBuf, database: Database) -> Self {
-        Self {
-            number,
-            id,
-            path,
-            bytes: AtomicU64::new(0),
-            reclaim_basis: AtomicU64::new(0),
-            is_sealed: AtomicBool::new(false),
-            kind: OnceLock::new(),
-            file: RwLock::new(SegmentFile::Writable(database)),
-        }
+        Self::new(number, id, path, SegmentFile::Writable(database), false)
     }
 
     pub(crate) fn sealed(number: u32, id: SegmentId, path: PathBuf) -> Self {
+        Self::new(number, id, path, SegmentFile::Shut, true)
+    }
+
+    fn new(number: u32, id: SegmentId, path: PathBuf, file: SegmentFile, is_sealed: bool) -> Self {
         Self {
             number,
             id,
             path,
             bytes: AtomicU64::new(0),
-            reclaim_basis: AtomicU64::new(0),
-            is_sealed: AtomicBool::new(true),
+            reclaim_basis: AtomicU64::new(NEVER_REWRITTEN),
+            is_sealed: AtomicBool::new(is_sealed),
             kind: OnceLock::new(),
-            file: RwLock::new(SegmentFile::Shut),
+            opened_ms: AtomicI64::new(0),
+            file: RwLock::new(file),
         }
     }
 
@@ -187,7 +188,7 @@ impl Segment {
     /// segment rewritten once and not for ever.
     pub(crate) fn has_less_than(&self, percent: u64, live_bytes: u64) -> bool {
         let basis = match self.reclaim_basis.load(Ordering::Acquire) {
-            0 => self.bytes(),
+            NEVER_REWRITTEN => self.bytes(),
             basis => basis,
         };
         live_bytes * 100 < basis * percent
@@ -201,6 +202,14 @@ impl Segment {
     /// Whether its index is on disk, and nowhere else.
     pub(crate) fn is_sealed(&self) -> bool {
         self.is_sealed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn opened_ms(&self) -> i64 {
+        self.opened_ms.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_opened_ms(&self, now_ms: i64) {
+        self.opened_ms.store(now_ms, Ordering::Release);
     }
 
     /// What its header says; one that is written is none of the others.

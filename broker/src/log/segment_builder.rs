@@ -60,8 +60,14 @@ impl SegmentBuilder {
     }
 
     /// Ends a log: the entries are all that the segment has of it within the offsets. Logs ascend.
-    pub(crate) fn end_log(&mut self, log: LogNumber, entries: &[IndexEntry], offsets: Offsets<i64>) {
-        self.indexes.insert(log, LogIndex::of_entries(entries, offsets));
+    pub(crate) fn end_log(
+        &mut self,
+        log: LogNumber,
+        entries: &[IndexEntry],
+        offsets: Offsets<i64>,
+        compacted_end: i64,
+    ) {
+        self.indexes.insert(log, LogIndex::of_entries(entries, offsets, compacted_end));
     }
 
     /// Completes the file; answers what it holds of each log, and how many bytes.

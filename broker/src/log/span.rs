@@ -18,6 +18,8 @@ pub(crate) struct Span {
     pub(crate) bytes: u64,
     pub(crate) batches: u64,
     pub(crate) max_timestamp: i64,
+    /// Below this, compaction has looked at every record.
+    pub(crate) compacted_end: i64,
     pub(crate) index: SpanIndex,
 }
 
@@ -39,6 +41,7 @@ impl Span {
             bytes: 0,
             batches: 0,
             max_timestamp: i64::MIN,
+            compacted_end: 0,
             index: SpanIndex::Memory(Vec::new()),
         }
     }
@@ -52,6 +55,7 @@ impl Span {
             bytes: range.bytes,
             batches: range.batches,
             max_timestamp: range.max_timestamp,
+            compacted_end: range.compacted_end,
             index: SpanIndex::Sealed,
         }
     }

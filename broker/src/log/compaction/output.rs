@@ -26,6 +26,8 @@ pub(super) struct Output<'a> {
     finished: Vec<Arc<Segment>>,
     spans: SpansByLog,
     finished_bytes: u64,
+    /// Where a segment ends, as long as there is a number for another.
+    segment_bytes: u64,
     is_complete: bool,
 }
 
@@ -41,14 +43,20 @@ struct CurrentLog {
     log: Arc<Log>,
     /// What the segments hold of it in all.
     offsets: Range<i64>,
+    compacted_end: i64,
     /// Where its part of the current segment begins.
     first_offset: i64,
     entries: Vec<IndexEntry>,
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(shared: &'a DirShared, numbers: Range<u32>) -> Self {
+    /// For logs of `bytes` in all: segments are larger than others where there would be more of them than there
+    /// are numbers.
+    pub(super) fn new(shared: &'a DirShared, numbers: Range<u32>, bytes: u64) -> Self {
+        let count = u64::from(numbers.end - numbers.start);
+        let segment_bytes = shared.config.segment_bytes.max(bytes / count.max(1));
         Self {
+            segment_bytes,
             shared,
             numbers,
             current: None,
@@ -68,29 +76,23 @@ impl<'a> Output<'a> {
         self.finished_bytes + self.current.as_ref().map_or(0, |current| current.builder.bytes())
     }
 
-    /// Whether a log of so many bytes fits into the segments that there are numbers for; half of one is left for
-    /// what a last batch is too large by.
-    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
-        let segment_bytes = self.shared.config.segment_bytes;
-        let room = u64::from(self.numbers.end - self.numbers.start).saturating_mul(segment_bytes / 2);
-        bytes <= room
-    }
-
-    pub(super) fn begin_log(&mut self, log: &Arc<Log>, segments: &[Arc<Segment>]) {
+    /// Begins a log; below `compacted_end`, what is put is all that stays.
+    pub(super) fn begin_log(&mut self, log: &Arc<Log>, segments: &[Arc<Segment>], compacted_end: i64) {
         let inner = log.inner();
         let parts: Vec<_> = segments.iter().filter_map(|segment| inner.offsets_in(segment)).collect();
         let start = parts.first().map_or(0, |first| first.start).max(inner.state.log_start_offset.0);
         let end = parts.last().map_or(start, |last| last.end);
         drop(inner);
         let log = log.clone();
-        self.log = Some(CurrentLog { log, offsets: start..end, first_offset: start, entries: Vec::new() });
+        let (offsets, entries) = (start..end, Vec::new());
+        self.log = Some(CurrentLog { log, offsets, compacted_end, first_offset: start, entries });
     }
 
     pub(super) fn put(&mut self, entry: &IndexEntry, bytes: &[u8]) -> Result<(), StorageError> {
         let is_full = self
             .current
             .as_ref()
-            .is_some_and(|current| current.builder.bytes() >= self.shared.config.segment_bytes);
+            .is_some_and(|current| current.builder.bytes() >= self.segment_bytes && !self.numbers.is_empty());
         if is_full {
             self.end_part(entry.base_offset);
             self.finish_segment()?;
@@ -118,7 +120,8 @@ impl<'a> Output<'a> {
     fn end_part(&mut self, end: i64) {
         let (Some(current), Some(log)) = (&mut self.current, &mut self.log) else { return };
         if !log.entries.is_empty() {
-            current.builder.end_log(log.log.number(), &log.entries, log.first_offset..end);
+            let offsets = log.first_offset..end;
+            current.builder.end_log(log.log.number(), &log.entries, offsets, log.compacted_end.min(end));
             log.entries.clear();
             log.first_offset = end;
             let number: LogNumber = log.log.number();
@@ -127,7 +130,7 @@ impl<'a> Output<'a> {
     }
 
     fn open(&mut self) -> Result<Current, StorageError> {
-        let number = self.numbers.next().expect("a log is begun where there is room for it");
+        let number = self.numbers.next().expect("there is one for the first, and the last has no end");
         let name = schema::segment_file_name(number);
         let unfinished = self.shared.path.join(name + UNFINISHED_SUFFIX);
         let database = open_writable(&*self.shared.disk, &unfinished, Access::Create)?;

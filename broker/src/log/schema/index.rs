@@ -4,7 +4,9 @@ use super::packed::{MalformedRow, PackedReader, PackedWriter, add};
 use crate::log::batch::IndexEntry;
 
 const INDEX_ROW_VERSION: u8 = 1;
-const RANGE_ROW_VERSION: u8 = 1;
+const RANGE_ROW_VERSION: u8 = 2;
+/// Without `compacted_end`.
+const RANGE_ROW_VERSION_1: u8 = 1;
 
 /// Batches per chunk: a row of about 2 KB, so that two share a page and a lookup reads one.
 pub(crate) const INDEX_CHUNK_ENTRIES: usize = 192;
@@ -18,6 +20,8 @@ pub(crate) struct Range {
     pub(crate) bytes: u64,
     pub(crate) batches: u64,
     pub(crate) max_timestamp: i64,
+    /// Below this, compaction has looked at every record; 0 where it has at none.
+    pub(crate) compacted_end: i64,
 }
 
 impl Range {
@@ -28,11 +32,14 @@ impl Range {
         row.varint(self.bytes);
         row.varint(self.batches);
         row.signed(self.max_timestamp);
+        row.varint(self.compacted_end as u64);
         row.finish()
     }
 
     pub(crate) fn decode(row: &[u8]) -> Result<Self, MalformedRow> {
-        let mut row = PackedReader::new(row, RANGE_ROW_VERSION)?;
+        let version =
+            if row.first() == Some(&RANGE_ROW_VERSION_1) { RANGE_ROW_VERSION_1 } else { RANGE_ROW_VERSION };
+        let mut row = PackedReader::new(row, version)?;
         let first_offset: i64 = row.narrow()?;
         let range = Self {
             first_offset,
@@ -40,6 +47,7 @@ impl Range {
             bytes: row.varint()?,
             batches: row.varint()?,
             max_timestamp: row.signed()?,
+            compacted_end: if version == RANGE_ROW_VERSION { row.narrow()? } else { 0 },
         };
         row.end()?;
         Ok(range)

@@ -56,7 +56,10 @@ fn last_values(log: &Log) -> BTreeMap<String, Option<String>> {
 
 fn compact(dir: &LogDir, partition: i32, keys_bytes: usize, policy: &CompactionPolicy) -> Compacted {
     let wanted = tp(partition);
-    dir.compact(NOW, keys_bytes, |log| (log.topic_id_partition() == wanted).then(|| policy.clone())).unwrap()
+    dir.compact(NOW, keys_bytes, |log| (log.topic_id_partition() == wanted).then(|| policy.clone()), &|| {
+        false
+    })
+    .unwrap()
 }
 
 /// Seals what there is; what is appended after is in the newest segment.
@@ -66,7 +69,7 @@ fn seal(disk: &FaultyDisk, dir: LogDir, config: &LogDirConfig) -> LogDir {
     drop(dir);
     let dir = open(disk, config).unwrap();
     let wanted = CompactionPolicy { segment_bytes: 0, min_cleanable_dirty_ratio: 2.0, ..policy() };
-    dir.compact(NOW, KEYS_BYTES, |_| Some(wanted.clone())).unwrap();
+    dir.compact(NOW, KEYS_BYTES, |_| Some(wanted.clone()), &|| false).unwrap();
     dir.close().unwrap();
     drop(dir);
     open(disk, config).unwrap()
@@ -206,6 +209,71 @@ fn only_what_is_due_is_compacted() {
     assert_eq!(offsets, (95..300).collect::<Vec<_>>());
 }
 
+/// What lies beyond the bound was taken for compacted, as it is in a compacted segment, too: its keys never
+/// superseded anything, and once their tombstones were gone, what they had deleted was back.
+#[test]
+fn what_was_only_copied_is_compacted_later() {
+    let disk = FaultyDisk::new(1);
+    let config = small_segments();
+    let mut dir = open(&disk, &config).unwrap();
+    let log = dir.create_log(tp(0)).unwrap();
+    put(&log, "deleted", Some("value"));
+    put(&log, "other", Some("value"));
+    put(&log, "deleted", None);
+    drop(log);
+    dir = seal(&disk, dir, &config);
+    let bounded = CompactionPolicy { upper_bound: Offset(2), min_cleanable_dirty_ratio: 0.0, ..policy() };
+    assert_eq!(compact(&dir, 0, KEYS_BYTES, &bounded).logs, 1);
+    for restart in [false, true, true] {
+        if restart {
+            disk.restart();
+            drop(dir);
+            dir = open(&disk, &config).unwrap();
+        }
+        compact(&dir, 0, KEYS_BYTES, &policy());
+        dir.reclaim().unwrap();
+        let log = dir.log(&tp(0)).unwrap();
+        let keys: Vec<_> = records(&log).into_iter().map(|(offset, key, _)| (offset, key)).collect();
+        let found: Vec<_> =
+            keys.iter().filter(|(_, key)| key == "deleted").map(|(offset, _)| *offset).collect();
+        assert!(found.is_empty() || found == [2], "{keys:?}");
+        put(&log, "other", Some("again"));
+        drop(log);
+        dir = seal(&disk, dir, &config);
+    }
+}
+
+/// The number of a compacted segment that was removed was given to the next one, which a restart then took for
+/// removed.
+#[test]
+fn a_number_that_is_given_twice_is_the_second_ones() {
+    let disk = FaultyDisk::new(1);
+    let config = LogDirConfig { tail_cache_bytes: 0, ..small_segments() };
+    let dir = open(&disk, &config).unwrap();
+    for partition in 0..2 {
+        let log = dir.create_log(tp(partition)).unwrap();
+        for value in 0..20 {
+            put(&log, "key", Some(&value.to_string()));
+        }
+    }
+    let dir = seal(&disk, dir, &config);
+    assert_eq!(compact(&dir, 0, KEYS_BYTES, &policy()).logs, 1);
+    dir.delete_log(&tp(0)).unwrap();
+    for _ in 0..3 {
+        dir.reclaim().unwrap();
+    }
+    assert_eq!(compact(&dir, 1, KEYS_BYTES, &policy()).logs, 1);
+    for _ in 0..3 {
+        dir.reclaim().unwrap();
+    }
+    let expected = [(19, "key".to_owned(), Some("19".to_owned()))];
+    assert_eq!(records(&dir.log(&tp(1)).unwrap()), expected);
+    disk.restart();
+    drop(dir);
+    let dir = open(&disk, &config).unwrap();
+    assert_eq!(records(&dir.log(&tp(1)).unwrap()), expected);
+}
+
 #[test]
 fn a_log_larger_than_a_segment_takes_several() {
     let disk = FaultyDisk::new(1);
@@ -257,8 +325,11 @@ fn crash_run(seed: u64) -> usize {
     let (mut next, mut compactions) = (0, 0);
     for life in 0..5 {
         let Ok(dir) = open(&disk, &config) else { panic!("seed {seed}, life {life}: it can't be opened") };
-        let log = dir.log(&tp(0)).unwrap_or_else(|| dir.create_log(tp(0)).unwrap());
-        let found = last_values(&log);
+        let logs = [0, 1].map(|partition| {
+            dir.log(&tp(partition)).unwrap_or_else(|| dir.create_log(tp(partition)).unwrap())
+        });
+        // Each key is of one log.
+        let found: BTreeMap<_, _> = logs.iter().flat_map(|log| last_values(log)).collect();
         for (key, value) in &flushed {
             let at = found.get(key).unwrap_or_else(|| panic!("seed {seed}, life {life}: {key} is lost"));
             let at: u64 = at.as_ref().unwrap().parse().unwrap();
@@ -270,7 +341,10 @@ fn crash_run(seed: u64) -> usize {
             match random.below(20) {
                 0 => {
                     let policy = CompactionPolicy { segment_bytes: 500, ..policy() };
-                    let compacted = dir.compact(NOW, KEYS_BYTES, |_| Some(policy.clone()));
+                    // One log or the other, so that their segments come and go at different times.
+                    let wanted = tp(random.below(2) as i32);
+                    let policy = |log: &Log| (log.topic_id_partition() == wanted).then(|| policy.clone());
+                    let compacted = dir.compact(NOW, KEYS_BYTES, policy, &|| false);
                     compactions += compacted.map_or(0, |compacted| compacted.logs);
                 }
                 1 => drop(dir.reclaim()),
@@ -281,7 +355,8 @@ fn crash_run(seed: u64) -> usize {
                     flushed.append(&mut pending);
                 }
                 _ => {
-                    let key = format!("k{}", random.below(8));
+                    let number = random.below(8);
+                    let (key, log) = (format!("k{number}"), &logs[number as usize % 2]);
                     let mut builder = BatchBuilder::new(10_000);
                     builder.append(NOW, Some(key.as_bytes()), Some(next.to_string().as_bytes()), []).unwrap();
                     let batch = Bytes::from(builder.finish().unwrap());
@@ -294,7 +369,7 @@ fn crash_run(seed: u64) -> usize {
                 }
             }
         }
-        drop((log, dir));
+        drop((logs, dir));
         disk.restart();
     }
     compactions
