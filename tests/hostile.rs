@@ -19,8 +19,8 @@ use millstream_wire::{ApiKey, ErrorCode, encode_request};
 use node::{Node, Settings};
 use wire_client::{TIMESTAMP, WireClient, batch_of};
 
-/// Half of what one bomb would take. A search that opens bombs needs the most, about 370 MiB: caches, a frame
-/// of 50 MB, and the 128 MiB up to which a batch is expanded.
+/// Half of what one bomb would take: caches, frames of 50 MB, and two batches at a time that are expanded to 64 MiB
+/// at most.
 const RSS_BYTES_MAX: u64 = 512 * 1024 * 1024;
 const GIB: usize = 1024 * 1024 * 1024;
 const TOPIC: &str = "bystander";
