@@ -14,11 +14,10 @@ use crate::config::BrokerConfig;
 use crate::group::{self, GroupConfig, GroupCoordinator, LogChunk, LogRecord, OffsetsLog};
 use crate::ids::{LeaderEpoch, Offset, PartitionIndex};
 use crate::log;
+use crate::log::batch::OPENED_BYTES_MAX;
 use crate::log::partition::Log;
 use crate::log::read::ReadRequest;
-use crate::partition::{
-    AppendError, InvalidBatch, LocalTopics, OPENED_BYTES_MAX, Origin, Partition, Unavailable,
-};
+use crate::partition::{AppendError, InvalidBatch, LocalTopics, Origin, Partition, Unavailable};
 
 /// How much of a partition is held while it is replayed.
 const REPLAY_BYTES: usize = 1024 * 1024;

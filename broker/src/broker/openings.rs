@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::blocking;
 
-/// Batches that are open at a time; each may expand to [`OPENED_BYTES_MAX`](crate::partition::OPENED_BYTES_MAX).
+/// Batches that are open at a time; each may expand to [`OPENED_BYTES_MAX`](crate::log::batch::OPENED_BYTES_MAX).
 const OPEN_MAX: usize = 2;
 
 pub(crate) struct Openings(Arc<Semaphore>);

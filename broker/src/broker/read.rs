@@ -6,10 +6,11 @@ use millstream_record::{RecordBatch, RecordIter, TimestampType};
 
 use super::{Broker, blocking};
 use crate::ids::Offset;
+use crate::log::batch::OPENED_BYTES_MAX;
 use crate::log::error::StorageError;
 use crate::log::partition::Log;
 use crate::log::read::{ReadError, ReadOutcome, ReadRequest, TimestampedBatch};
-use crate::partition::{OPENED_BYTES_MAX, Partition};
+use crate::partition::Partition;
 
 /// A record found by its timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

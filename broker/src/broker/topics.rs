@@ -147,11 +147,18 @@ impl Broker {
 
     /// `__consumer_offsets`, as the broker's configuration wants it.
     pub(crate) fn offsets_topic(&self) -> NewTopic {
+        let segment_bytes = self.config.offsets_topic_segment_bytes.to_string();
         let set = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         NewTopic {
             partitions: self.config.offsets_topic_num_partitions,
             replication_factor: self.config.offsets_topic_replication_factor,
-            configs: [("cleanup.policy", "compact"), ("compression.type", "producer")].map(set).into(),
+            configs: [
+                ("cleanup.policy", "compact"),
+                ("compression.type", "producer"),
+                ("segment.bytes", segment_bytes.as_str()),
+            ]
+            .map(set)
+            .into(),
             ..NewTopic::default()
         }
     }

@@ -96,6 +96,8 @@ config_table! {
         "Partitions of __consumer_offsets, when it is created.";
     offsets_topic_replication_factor: i16, "offsets.topic.replication.factor" = "1", Valid::AtLeast(1), Served, [],
         "Replicas of __consumer_offsets, when it is created. 1 as in Kafka's shipped server.properties, not 3 as in its code.";
+    offsets_topic_segment_bytes: i32, "offsets.topic.segment.bytes" = "104857600", Valid::AtLeast(1_048_576), Served, [],
+        "segment.bytes of __consumer_offsets, when it is created: small, so that it is compacted soon and read fast.";
     offsets_retention_minutes: i32, "offsets.retention.minutes" = "10080", Valid::AtLeast(1), Served, [],
         "How long the offsets of a group without members are kept.";
     offsets_retention_check_interval_ms: i64, "offsets.retention.check.interval.ms" = "600000", Valid::AtLeast(1), Served, [],

@@ -4,6 +4,9 @@ use millstream_record::RecordBatch;
 
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
+/// What a batch may expand to while its records are looked at: for their keys, or for one of a time.
+pub(crate) const OPENED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// A batch's facts, taken from its validated header by whoever appends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchMeta {

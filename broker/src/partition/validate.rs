@@ -12,11 +12,8 @@ use millstream_record::{BatchError, Compression, RecordBatch, RecordIter};
 
 use crate::config::{TimestampType, TopicConfig};
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
-use crate::log::batch::{BatchMeta, ProducerBatch};
+use crate::log::batch::{BatchMeta, OPENED_BYTES_MAX, ProducerBatch};
 
-/// What a batch may expand to while it is open: while the keys of a compacted topic's batch are looked at, or a
-/// record is looked for by its time.
-pub(crate) const OPENED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Record refusals that are reported for one batch.
 const REFUSALS_MAX: usize = 100;
 

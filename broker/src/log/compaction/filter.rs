@@ -2,8 +2,7 @@
 
 use millstream_record::{BatchBuilder, Record, RecordBatch, RecordIter, TimestampType};
 
-/// A batch that expands to more is left as it is.
-const OPENED_BYTES_MAX: usize = 64 * 1024 * 1024;
+use crate::log::batch::OPENED_BYTES_MAX;
 
 /// What a batch is filtered by.
 pub(super) struct Filter {
