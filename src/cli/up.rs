@@ -1,9 +1,9 @@
 //! `millstream up`: runs a node until it is told to stop.
 
-use std::fs;
+use std::{fs, io};
 
 use millstream_broker::config::{BrokerConfig, Sources};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use super::node_args::UpArgs;
@@ -18,6 +18,8 @@ const BLOCKING_THREADS_MAX: usize = 32;
 pub(crate) fn run(args: &UpArgs, output: &mut Output) -> Result<(), Failure> {
     let config = config(args)?;
     runtime()?.block_on(async {
+        // Before it says that it is ready: whoever reads that may stop it at once.
+        let mut ends = Ends::new().map_err(Failure::Signals)?;
         let node = Node::start(config).await.map_err(|error| Failure::Node(chain(&error)))?;
         let (kafka, admin) = (node.kafka_address(), node.admin_address());
         if output.json() {
@@ -28,7 +30,7 @@ pub(crate) fn run(args: &UpArgs, output: &mut Output) -> Result<(), Failure> {
             output.line(format_args!("ready: Kafka clients on {kafka}, admin on http://{admin}"))?;
         }
         output.flush()?;
-        let stopped = wait(&node).await;
+        let stopped = ends.wait(&node).await;
         node.stop().await;
         stopped
     })
@@ -61,14 +63,25 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Until a signal, which is the clean end, or until the node can't go on.
-async fn wait(node: &Node) -> Result<(), Failure> {
-    let mut interrupted = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
-    let mut terminated = signal(SignalKind::terminate()).map_err(Failure::Signals)?;
-    tokio::select! {
-        _ = interrupted.recv() => Ok(()),
-        _ = terminated.recv() => Ok(()),
-        why = node.state.broker.failed() => Err(Failure::Node(format!("the node can't go on: {why}"))),
+/// What ends a node. A signal that comes while it starts counts as well.
+struct Ends {
+    interrupted: Signal,
+    terminated: Signal,
+}
+
+impl Ends {
+    fn new() -> io::Result<Self> {
+        let (interrupted, terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupted, terminated })
+    }
+
+    /// Until a signal, which is the clean end, or until the node can't go on.
+    async fn wait(&mut self, node: &Node) -> Result<(), Failure> {
+        tokio::select! {
+            _ = self.interrupted.recv() => Ok(()),
+            _ = self.terminated.recv() => Ok(()),
+            why = node.state.broker.failed() => Err(Failure::Node(format!("the node can't go on: {why}"))),
+        }
     }
 }
 
