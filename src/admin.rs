@@ -13,6 +13,10 @@
 //! | `POST /v1/pipelines/validate` | `ApplyRequest`, JSON | the problems, JSON |
 //! | `POST /v1/pipelines` | `ApplyRequest`, JSON | what was done; 422 with the problems |
 //! | `DELETE /v1/pipelines/{name}` | | what was stopped; 404 if there is none |
+//! | `GET /v1/versions` | | from pipeline to plugin to its versions, JSON |
+//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/deploy` | `DeployRequest`, JSON | what was done; 404, 409, 422 |
+//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/promote` | | the same |
+//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/rollback` | `RollbackRequest`, JSON | the same |
 //!
 //! Requests of web pages from elsewhere are refused with 403: see [`guard`].
 //!
@@ -22,6 +26,7 @@
 mod body;
 mod guard;
 mod server;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -95,8 +100,9 @@ fn router(node: Arc<NodeState>, address: SocketAddr) -> Router {
         .route("/v1/plugins", get(plugins))
         .route("/v1/plugins/{sha256}", put(upload).layer(component).layer(turn))
         .route("/v1/pipelines", get(pipelines).merge(post(apply).layer(json.clone())))
-        .route("/v1/pipelines/validate", post(validate).layer(json))
+        .route("/v1/pipelines/validate", post(validate).layer(json.clone()))
         .route("/v1/pipelines/{name}", delete(remove))
+        .merge(versions::routes().layer(json))
         .fallback(|| async { failed(StatusCode::NOT_FOUND, "there is no such path") })
         .method_not_allowed_fallback(|| async {
             failed(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
@@ -197,7 +203,10 @@ fn pipeline_failed(error: PipelineError) -> Response {
     let (status, problems) = match error {
         PipelineError::Problems(problems) => (StatusCode::UNPROCESSABLE_ENTITY, problems),
         PipelineError::Topic { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
-        PipelineError::Unknown(_) => (StatusCode::NOT_FOUND, Vec::new()),
+        PipelineError::Unknown(_) | PipelineError::UnknownPlugin { .. } => {
+            (StatusCode::NOT_FOUND, Vec::new())
+        }
+        PipelineError::Version(_) | PipelineError::Document(_) => (StatusCode::CONFLICT, Vec::new()),
         PipelineError::Propose(_) => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
         PipelineError::Check(error) => (check_failed(&error), Vec::new()),
     };

@@ -5,11 +5,14 @@
 //! metadata says, also after a restart.
 
 mod checks;
+mod deploy;
+mod document;
 mod open_files;
 mod pipelines;
 mod plugin_store;
 mod ports;
 mod resume;
+mod versions;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -27,12 +30,14 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::checks::CheckError;
 use self::checks::Checks;
+pub(crate) use self::deploy::{DeployRequest, RollbackRequest};
 pub(crate) use self::pipelines::{ApplyRequest, PipelineError};
 use self::plugin_store::{PluginStore, Unused};
 pub(crate) use self::plugin_store::{PluginStoreError, StoredPlugin, hash as plugin_hash};
 use self::ports::LocalPorts;
 pub(crate) use self::resume::NotRunning;
 use self::resume::Unresumed;
+pub(crate) use self::versions::PluginVersions;
 use crate::{admin, compile_plugin};
 
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +127,8 @@ impl Node {
         let stop_admin = CancellationToken::new();
         tasks.spawn(admin::serve(admin, admin_address, Arc::clone(&state), stop_admin.clone()));
         tasks.spawn(Arc::clone(&state).resume_pipelines());
+        let events = state.runtime.events().expect("nobody has asked before");
+        tasks.spawn(Arc::clone(&state).follow_stages(events));
         Ok(Self { state, admin_address, stop_admin, tasks })
     }
 

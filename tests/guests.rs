@@ -17,7 +17,7 @@ fn guests_are_components_of_the_contract() {
     for (path, form) in GUESTS {
         let guest = std::fs::read(path).unwrap();
         assert!(guest.starts_with(COMPONENT), "{path}");
-        assert!(contains(&guest, &format!("millstream:plugin/{form}@0.1.0#transform")), "{path}");
+        assert!(contains(&guest, &format!("millstream:plugin/{form}@0.2.0#transform")), "{path}");
         for denied in ["wasi:filesystem", "wasi:sockets", "wasi:http"] {
             assert!(!contains(&guest, denied), "{path} imports {denied}");
         }

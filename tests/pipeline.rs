@@ -9,6 +9,8 @@ mod dice;
 mod node;
 #[path = "pipeline/operations.rs"]
 mod operations;
+#[path = "pipeline/versions.rs"]
+mod versions;
 
 use std::collections::BTreeMap;
 use std::fs;

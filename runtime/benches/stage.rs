@@ -94,6 +94,8 @@ fn stage(plugins: &[Arc<Plugin>]) -> StageSpec {
     let plugin = |plugin: &Arc<Plugin>| StagePlugin {
         name: "identity".to_owned(),
         plugin: Arc::clone(plugin),
+        version: 0,
+        previous: None,
         config: "null".to_owned(),
         limits: PluginLimits::default(),
     };
@@ -102,6 +104,7 @@ fn stage(plugins: &[Arc<Plugin>]) -> StageSpec {
         name: "copy".to_owned(),
         from: vec!["in".into()],
         plugins: plugins.iter().map(plugin).collect(),
+        canary: None,
         to: vec!["out".into()],
         group: "bench.copy".to_owned(),
         parallelism: 1,

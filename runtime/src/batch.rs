@@ -1,5 +1,6 @@
 //! A record batch opened for plugins: its records uncompressed, and where each of them lies.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -73,9 +74,21 @@ pub(crate) struct Lineage {
     pub(crate) partition: Option<i32>,
 }
 
+/// Where a transform stands in the way of the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// Behind a topic, in front of others.
+    Stream,
+    /// In front of a topic: of what producers send, before it is stored.
+    Ingest,
+    /// Behind a topic, for its readers.
+    View,
+}
+
 /// Records of one partition on their way through a plugin.
 #[derive(Debug, Clone)]
 pub struct InputBatch {
+    pub position: Position,
     pub topic: Arc<str>,
     pub partition: i32,
     pub base_offset: i64,
@@ -90,22 +103,24 @@ pub struct InputBatch {
 }
 
 impl InputBatch {
-    /// Opens `batch`, a slice of `owner`, and leaves out the records below `position`, which were processed before:
+    /// Opens `batch`, a slice of `owner`, and leaves out the records below `from`, which were processed before:
     /// a fetch returns whole batches. None if no record is left, as in a control batch.
     pub fn open(
+        position: Position,
         topic: &Arc<str>,
         partition: i32,
         batch: &RecordBatch<'_>,
         owner: &Bytes,
-        position: i64,
+        from: i64,
     ) -> Result<Option<Self>, InputError> {
         batch.verify_crc()?;
         batch.validate_header()?;
-        if batch.is_control() || batch.last_offset() < position {
+        if batch.is_control() || batch.last_offset() < from {
             return Ok(None);
         }
         let section = uncompressed_section(batch, owner)?;
         let mut opened = Self {
+            position,
             topic: Arc::clone(topic),
             partition,
             base_offset: batch.base_offset(),
@@ -116,11 +131,11 @@ impl InputBatch {
             records: Vec::new(),
             lineage: Vec::new(),
         };
-        opened.index(batch, section, position)?;
+        opened.index(batch, section, from)?;
         Ok(if opened.records.is_empty() { None } else { Some(opened) })
     }
 
-    fn index(&mut self, batch: &RecordBatch<'_>, section: Bytes, position: i64) -> Result<(), InputError> {
+    fn index(&mut self, batch: &RecordBatch<'_>, section: Bytes, from: i64) -> Result<(), InputError> {
         let declared = batch.records_count();
         // The header's count is a claim: a record takes at least 7 bytes, so the section bounds it.
         let claimed = usize::try_from(declared).unwrap_or(0);
@@ -132,7 +147,7 @@ impl InputBatch {
         while let Some(record) = records.next().transpose()? {
             found += 1;
             let end = start + record.raw.len();
-            if batch.offset_of(&record) >= position {
+            if batch.offset_of(&record) >= from {
                 kept_from = kept_from.min(start);
                 let body = Span::new(end - record.body.as_bytes().len() - kept_from, end - kept_from);
                 let timestamp = batch.timestamp_of(&record);
@@ -145,6 +160,25 @@ impl InputBatch {
         }
         self.section = section.slice(kept_from..);
         Ok(())
+    }
+
+    /// Some of its records, as a batch of their own. It must come from a topic.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        assert!(self.lineage.is_empty(), "what a plugin made is not cut");
+        let end_of = |index: usize| self.records[index].body.end;
+        let start = if range.start == 0 { 0 } else { end_of(range.start - 1) };
+        let end = if range.is_empty() { start } else { end_of(range.end - 1) };
+        let moved = |record: &InputRecord| {
+            let Span { start: from, end: to } = record.body;
+            InputRecord { body: Span { start: from - start, end: to - start }, ..*record }
+        };
+        Self {
+            section: self.section.slice(start as usize..end as usize),
+            records: self.records[range].iter().map(moved).collect(),
+            topic: Arc::clone(&self.topic),
+            lineage: Vec::new(),
+            ..*self
+        }
     }
 
     /// Key, value and headers of a record, encoded.
@@ -162,6 +196,11 @@ impl InputBatch {
 
     pub fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// As the contract counts records.
+    pub(crate) fn count(&self) -> u32 {
+        u32::try_from(self.len()).expect("a batch's records are counted by an i32")
     }
 
     pub fn is_empty(&self) -> bool {

@@ -29,11 +29,12 @@ use crate::plugin::{HostState, Plugin, link_host};
 
 pub use artifact::ArtifactError;
 pub use compiler::{ChildCompiler, CompileError, Compiler, InProcessCompiler, compile_in_child};
-pub use contract::{ContractError, PluginForm};
+pub use contract::{Contract, ContractError, PluginForm};
 pub use outline::OutlineError;
 
 pub(crate) use cache::hex;
 pub(crate) use config::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+pub(crate) use contract::Export;
 
 use cache::CompileCache;
 use ticker::Ticker;
@@ -97,6 +98,13 @@ impl PluginEngine {
         self.state.lock().expect("no code panics while it holds this lock").is_some()
     }
 
+    /// Live instances of all plugins, where they are pooled.
+    pub fn instances(&self) -> u64 {
+        let state = self.state.lock().expect("no code panics while it holds this lock");
+        let metrics = state.as_ref().and_then(|state| state.engine.pooling_allocator_metrics());
+        metrics.map_or(0, |metrics| metrics.component_instances())
+    }
+
     /// Whether these bytes may be a plugin, as far as that can be told without compiling them.
     pub fn check(wasm: &[u8]) -> Result<(), LoadError> {
         artifact::check(wasm)?;
@@ -115,9 +123,10 @@ impl PluginEngine {
         let state = self.state()?;
         let sha256: [u8; 32] = Sha256::digest(wasm).into();
         let component = self.component(&state, &sha256, wasm, stop)?;
-        let form = contract::form(&component)?;
+        let export = contract::export(&component)?;
         let pre = state.linker.instantiate_pre(&component).map_err(ContractError::link)?;
-        Plugin::new(Arc::clone(&state), sha256, form, pre).map_err(|error| ContractError::link(error).into())
+        Plugin::new(Arc::clone(&state), sha256, export, pre)
+            .map_err(|error| ContractError::link(error).into())
     }
 
     /// Removes compiled code of components that are not among `sha256s`.

@@ -10,7 +10,7 @@ use wit_parser::Resolve;
 /// `$transform` the caller writes. See `batch_guest`.
 fn component(world: &str, module: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/wit");
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/wit/0.2");
     let (package, _) = resolve.push_path(wit).expect("the contract parses");
     let world = resolve.select_world(&[package], Some(world)).expect("the world exists");
     let mut core = wat::parse_str(module).unwrap_or_else(|error| panic!("{error}\n{module}"));
@@ -39,10 +39,10 @@ const PRELUDE: &str = r#"
 const INIT_OK: &str =
     "(func $init (param i32 i32) (result i32) (i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16))";
 
-/// The parameters of `transform`: topic, partition, base offset, base timestamp, append time, record count, and
+/// The parameters of `transform`: position, topic, partition, base offset, base timestamp, append time, record count, and
 /// the list of records; the result is a pointer to what `$ok` and its like write at 32.
 const BATCH_PARAMS: &str =
-    "(param $topic i32) (param $topic_len i32) (param $partition i32) (param $base i64) (param $ts i64)
+    "(param $stands i32) (param $topic i32) (param $topic_len i32) (param $partition i32) (param $base i64) (param $ts i64)
     (param $has_append i32) (param $append i64) (param $count i32) (param $records i32) (param $len i32)
     (result i32)";
 
@@ -88,7 +88,7 @@ impl Guest<'_> {
         for part in [PRELUDE, RESULTS, init, items] {
             module.push_str(part);
         }
-        let name = format!("millstream:plugin/{interface}@0.1.0");
+        let name = format!("millstream:plugin/{interface}@0.2.0");
         let post = "(global.set $next (i32.const 65536))";
         write!(
             module,
@@ -138,15 +138,17 @@ fn escaped(bytes: &[u8]) -> String {
     })
 }
 
-/// Keeps every record: one run, whose length is the batch's. Counts are two bytes, so up to 8,191 records.
-pub(crate) fn identity() -> Vec<u8> {
-    batch_guest(
-        "(i32.store8 (i32.const 2048) (i32.const 0x10))
+/// Body of `transform`: one run, whose length is the batch's. Counts are two bytes, so up to 8,191 records.
+pub(crate) const KEEP_ALL: &str = "
+         (i32.store8 (i32.const 2048) (i32.const 0x10))
          (i32.store8 (i32.const 2049) (i32.const 0x02))
          (i32.store8 (i32.const 2050) (i32.or (i32.const 0x80) (i32.and (i32.const 0x7f) (i32.shl (local.get $count) (i32.const 1)))))
          (i32.store8 (i32.const 2051) (i32.shr_u (local.get $count) (i32.const 6)))
-         (call $ok (i32.const 2048) (i32.const 4))",
-    )
+         (call $ok (i32.const 2048) (i32.const 4))";
+
+/// Keeps every record.
+pub(crate) fn identity() -> Vec<u8> {
+    batch_guest(KEEP_ALL)
 }
 
 /// Of record 0 makes one without key and headers, whose value has so many bytes.

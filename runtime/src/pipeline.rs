@@ -7,6 +7,7 @@
 //! ```
 
 mod fields;
+mod load;
 mod node;
 mod problem;
 mod relations;
@@ -15,11 +16,12 @@ mod spec;
 mod topics;
 mod validate;
 
+pub use load::{DirPlugins, PluginSource, PluginVersion, Versions};
 pub use problem::{Place, Problem, Severity};
 pub use schema::json_schema;
 pub use spec::{OnErrorSpec, PipelineSpec, PluginSpec, PluginUse, StageDefinition, TopicSpec, parse};
 pub use topics::TopicCatalogue;
-pub use validate::{DirPlugins, PluginSource, Validated, validate};
+pub use validate::{Validated, validate};
 
 use crate::stage::StageSpec;
 

@@ -13,18 +13,20 @@ mod instance;
 mod log;
 mod stdio;
 mod typed;
+mod v0_1;
 
 use std::sync::Arc;
 
 use wasmtime::component::InstancePre;
 
-use crate::engine::{EngineState, PluginForm};
+use crate::engine::{Contract, EngineState, Export, PluginForm};
 
 pub use error::{PluginError, StartError};
 pub use instance::{Instance, InstanceConfig};
 pub use log::{LogLevel, PluginLog, TracingLog};
 
 pub(crate) use host::{HostState, link_host};
+pub(crate) use v0_1::{TRANSFORM as TRANSFORM_V0_1, TRANSFORM_BATCH as TRANSFORM_BATCH_V0_1};
 
 /// A component that keeps the contract, compiled and linked.
 pub struct Plugin {
@@ -36,27 +38,40 @@ pub struct Plugin {
 enum Pre {
     TransformBatch(bindings::BatchTransformerPre<HostState>),
     Transform(bindings::TransformerPre<HostState>),
+    V0_1(v0_1::TransformPre),
 }
 
 impl Plugin {
     pub(crate) fn new(
         engine: Arc<EngineState>,
         sha256: [u8; 32],
-        form: PluginForm,
+        export: Export,
         pre: InstancePre<HostState>,
     ) -> wasmtime::Result<Self> {
-        let pre = match form {
-            PluginForm::TransformBatch => Pre::TransformBatch(bindings::BatchTransformerPre::new(pre)?),
-            PluginForm::Transform => Pre::Transform(bindings::TransformerPre::new(pre)?),
+        let pre = match (export.contract, export.form) {
+            (Contract::V0_1, form) => Pre::V0_1(v0_1::TransformPre::new(pre, form)?),
+            (Contract::V0_2, PluginForm::TransformBatch) => {
+                Pre::TransformBatch(bindings::BatchTransformerPre::new(pre)?)
+            }
+            (Contract::V0_2, PluginForm::Transform) => Pre::Transform(bindings::TransformerPre::new(pre)?),
         };
         Ok(Self { engine, sha256, pre })
     }
 
     /// Which of the two interfaces the host calls.
     pub fn form(&self) -> PluginForm {
-        match self.pre {
+        match &self.pre {
             Pre::TransformBatch(_) => PluginForm::TransformBatch,
             Pre::Transform(_) => PluginForm::Transform,
+            Pre::V0_1(pre) => pre.form(),
+        }
+    }
+
+    /// Which version of the contract it was built against.
+    pub fn contract(&self) -> Contract {
+        match &self.pre {
+            Pre::TransformBatch(_) | Pre::Transform(_) => Contract::V0_2,
+            Pre::V0_1(_) => Contract::V0_1,
         }
     }
 

@@ -6,17 +6,22 @@
 //! | a task's worker thread | the stage's task | the task ends |
 
 mod room;
+mod swap;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::Serialize;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::SharedClock;
 use crate::pipeline::{Pipeline, PipelineSpec, Problem};
-use crate::stage::{PortFactory, RuntimeMetrics, StageShared, StageSpec, StageStatus, run_stage};
+use crate::stage::{PortFactory, RuntimeMetrics, StageEvent, StageShared, StageSpec, StageStatus, run_stage};
+
+/// Events that wait for their listener.
+const EVENTS_MAX: usize = 256;
 
 /// Starts, stops and reports stages. State: the running stages, in one mutex that is never held across an await;
 /// changes come one after the other.
@@ -28,6 +33,9 @@ pub struct Runtime<F> {
     stop: CancellationToken,
     running: Mutex<BTreeMap<StageKey, Running>>,
     changes: tokio::sync::Mutex<()>,
+    events: mpsc::Sender<StageEvent>,
+    /// Until somebody asks for it.
+    event_receiver: Mutex<Option<mpsc::Receiver<StageEvent>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +57,8 @@ pub struct Applied {
     pub started: Vec<String>,
     /// Changed, or failed or stopped before.
     pub restarted: Vec<String>,
+    /// Going on with other versions of their plugins.
+    pub swapped: Vec<String>,
     pub unchanged: Vec<String>,
     pub removed: Vec<String>,
 }
@@ -61,6 +71,7 @@ impl<F: PortFactory> Runtime<F> {
         clock: SharedClock,
         handle: tokio::runtime::Handle,
     ) -> Self {
+        let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
         Self {
             factory: Arc::new(factory),
             metrics,
@@ -69,7 +80,14 @@ impl<F: PortFactory> Runtime<F> {
             stop: CancellationToken::new(),
             running: Mutex::default(),
             changes: tokio::sync::Mutex::default(),
+            events,
+            event_receiver: Mutex::new(Some(event_receiver)),
         }
+    }
+
+    /// What stages tell. There is one listener: the second call gets none.
+    pub fn events(&self) -> Option<mpsc::Receiver<StageEvent>> {
+        self.event_receiver.lock().expect("no code panics while it holds this lock").take()
     }
 
     /// Whether there is room for the pipeline's stages beside those of the others. The error has its place.
@@ -79,7 +97,8 @@ impl<F: PortFactory> Runtime<F> {
         room::check(spec, others.map(|(_, running)| &running.shared.spec))
     }
 
-    /// Makes the pipeline's stages those of `pipeline`. A stage that is the same and still runs goes on undisturbed.
+    /// Makes the pipeline's stages those of `pipeline`. A stage that is the same and still runs goes on undisturbed; one
+    /// that differs in the versions of its plugins alone swaps them between two batches, and stays in its group.
     /// Nothing happens after `shutdown`. If this future is dropped, stages stay stopped that should run, until the
     /// pipeline is applied again.
     pub async fn apply(&self, pipeline: &Pipeline) -> Applied {
@@ -90,11 +109,17 @@ impl<F: PortFactory> Runtime<F> {
         }
         let wanted: BTreeMap<&str, &StageSpec> =
             pipeline.stages.iter().map(|stage| (stage.name.as_str(), stage)).collect();
-        let mut stopping = Vec::new();
+        let (mut stopping, mut swapping) = (Vec::new(), Vec::new());
         for (name, running) in self.stages_of(&pipeline.name) {
             match wanted.get(name.as_str()) {
-                Some(spec) if running.shared.spec.same_as(spec) && !running.is_over() => {
-                    applied.unchanged.push(name);
+                Some(spec) if running.shared.spec.is_the_stage_of(spec) && !running.is_over() => {
+                    let current = running.shared.deployments.current();
+                    if current.same_as(&spec.plugins, spec.canary.as_ref()) {
+                        applied.unchanged.push(name);
+                    } else {
+                        swapping.push((running, *spec));
+                        applied.swapped.push(name);
+                    }
                 }
                 Some(_) => {
                     stopping.push(running);
@@ -108,8 +133,11 @@ impl<F: PortFactory> Runtime<F> {
             }
         }
         stop_all(stopping).await;
+        for (running, spec) in swapping {
+            swap::swap(&running.shared, spec).await;
+        }
         for spec in &pipeline.stages {
-            if applied.unchanged.contains(&spec.name) {
+            if applied.unchanged.contains(&spec.name) || applied.swapped.contains(&spec.name) {
                 continue;
             }
             if !applied.restarted.contains(&spec.name) {
@@ -152,7 +180,8 @@ impl<F: PortFactory> Runtime<F> {
 
     fn start(&self, spec: StageSpec) -> Running {
         let parallelism = spec.parallelism;
-        let shared = Arc::new(StageShared::new(spec, &self.metrics, Arc::clone(&self.clock)));
+        let shared =
+            Arc::new(StageShared::new(spec, &self.metrics, Arc::clone(&self.clock), self.events.clone()));
         let (stop, tasks) = (self.stop.child_token(), TaskTracker::new());
         for task in 0..parallelism {
             let run = run_stage(Arc::clone(&shared), Arc::clone(&self.factory), task, stop.clone());

@@ -12,7 +12,11 @@
 
 mod assemble;
 mod chain;
+mod chains;
 mod dead_letter;
+mod deployment;
+mod isolate;
+mod letters;
 mod mill;
 mod partitioner;
 mod port;
@@ -29,14 +33,19 @@ pub mod memory;
 #[cfg(any(test, feature = "testing"))]
 pub mod port_contract;
 
+pub use deployment::{Canary, RolledBack};
 pub use port::{
     Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortError, PortFactory, PortRequest,
     StagePort, TopicPartition,
 };
-pub use spec::{OnError, PARALLELISM_MAX, PLUGINS_MAX, StagePlugin, StageSpec, TOPICS_MAX};
-pub use status::{PluginStatus, RuntimeMetrics, StageFailure, StageState, StageStatus};
+pub use spec::{OnError, PARALLELISM_MAX, PLUGINS_MAX, Previous, StagePlugin, StageSpec, TOPICS_MAX};
+pub use status::{
+    CanaryStatus, PluginStatus, RuntimeMetrics, StageEvent, StageFailure, StageState, StageStatus,
+};
 pub use topic::{TopicInfo, TopicRules};
 
+pub(crate) use chains::Chains;
+pub(crate) use deployment::Deployment;
 pub(crate) use status::StageShared;
 pub(crate) use task::run_stage;
 

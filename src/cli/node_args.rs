@@ -91,6 +91,86 @@ pub(crate) struct StatusArgs {
 pub(crate) enum PluginCommand {
     /// Show what a plugin exports and which capabilities it wants
     Inspect(PluginInspectArgs),
+    /// List the plugins of all pipelines, and which version of each runs
+    List(StatusArgs),
+    /// List what was deployed of a plugin
+    Versions(PluginVersionsArgs),
+    /// Run another version of a plugin: swapped between two batches, and taken back if it crashes
+    Deploy(PluginDeployArgs),
+    /// Run the version that is tried on some partitions on all of them
+    Promote(PluginVersionsArgs),
+    /// Go back to the version before, or end a trial
+    Rollback(PluginRollbackArgs),
+}
+
+/// A plugin of an applied pipeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PluginName {
+    pub(crate) pipeline: String,
+    pub(crate) plugin: String,
+}
+
+impl std::str::FromStr for PluginName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((pipeline, plugin)) if !pipeline.is_empty() && !plugin.is_empty() => {
+                Ok(Self { pipeline: pipeline.to_owned(), plugin: plugin.to_owned() })
+            }
+            _ => Err("write PIPELINE/PLUGIN, as `millstream plugin list` shows it"),
+        }
+    }
+}
+
+/// Clap would take any text for a JSON string.
+fn json(text: &str) -> Result<serde_json::Value, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginVersionsArgs {
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+
+    /// The plugin
+    #[arg(value_name = "PIPELINE/PLUGIN")]
+    pub(crate) name: PluginName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginDeployArgs {
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+
+    /// The plugin
+    #[arg(value_name = "PIPELINE/PLUGIN")]
+    pub(crate) name: PluginName,
+
+    /// A WebAssembly component
+    pub(crate) file: PathBuf,
+
+    /// Another configuration for it: JSON, instead of that of the active version
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    pub(crate) config: Option<serde_json::Value>,
+
+    /// Try it on these partitions of the stages' input first, like 0,3
+    #[arg(long, value_name = "PARTITIONS", value_delimiter = ',')]
+    pub(crate) partitions: Option<Vec<i32>>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginRollbackArgs {
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+
+    /// The plugin
+    #[arg(value_name = "PIPELINE/PLUGIN")]
+    pub(crate) name: PluginName,
+
+    /// The number of the version to go back to
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) to: Option<u32>,
 }
 
 #[derive(Debug, Args)]

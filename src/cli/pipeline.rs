@@ -37,6 +37,7 @@ pub(super) fn apply(args: &ApplyArgs, output: &mut Output) -> Result<(), Failure
         ("created_topics", "created topics"),
         ("started", "started"),
         ("restarted", "restarted"),
+        ("swapped", "swapped"),
         ("unchanged", "unchanged"),
         ("removed", "removed"),
     ];
@@ -155,6 +156,9 @@ fn stage_remarks(stage: &Value, output: &mut Output) -> Result<(), Failure> {
         };
         let state = text("state").unwrap_or_default();
         output.line(format_args!("{name}: {state}{plugin}{batch}: {reason}"))?;
+    }
+    if let Some(told) = text("last_rollback") {
+        output.line(format_args!("{name}: {told}"))?;
     }
     match text("last_rejection") {
         Some(reason) => output.line(format_args!("{name}: last rejected record: {reason}")),

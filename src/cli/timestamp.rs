@@ -35,6 +35,27 @@ pub(crate) fn parse(text: &str) -> Result<i64, NotATime> {
     if since_epoch_ms < 0 { Err(NotATime) } else { Ok(since_epoch_ms) }
 }
 
+/// Milliseconds since 1970 as RFC 3339, to the second.
+pub(crate) fn format(ms: i64) -> String {
+    let (days, of_day_s) = (ms.div_euclid(MS_PER_DAY), ms.rem_euclid(MS_PER_DAY) / 1000);
+    // At most a day of the next year is guessed.
+    let mut year = 1970 + days * 400 / 146_097;
+    while days_since_epoch(year, 1, 1) > days {
+        year -= 1;
+    }
+    while days_since_epoch(year + 1, 1, 1) <= days {
+        year += 1;
+    }
+    let mut day = days - days_since_epoch(year, 1, 1);
+    let mut month = 1;
+    while day >= days_in_month(year, month) {
+        day -= days_in_month(year, month);
+        month += 1;
+    }
+    let (hour, minute, second) = (of_day_s / 3600, of_day_s / 60 % 60, of_day_s % 60);
+    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", day + 1)
+}
+
 /// Splits `Z`, `+02:00` or `-02:00` off the end; a time without one is UTC.
 fn split_offset(time: &str) -> Result<(&str, i64), NotATime> {
     if let Some(time) = time.strip_suffix(['Z', 'z']) {
@@ -93,7 +114,15 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{NotATime, parse};
+    use super::{NotATime, format, parse};
+
+    #[test]
+    fn what_is_written_is_read() {
+        assert_eq!(format(951_827_696_789), "2000-02-29T12:34:56Z");
+        for ms in (0..253_402_300_799_000).step_by(86_400_000 * 13 + 3_723_000) {
+            assert_eq!(parse(&format(ms)), Ok(ms), "{ms}");
+        }
+    }
 
     #[test]
     fn the_forms_that_people_and_scripts_write() {

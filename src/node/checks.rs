@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use millstream_runtime::pipeline::Validated;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -42,10 +41,10 @@ impl Checks {
 
     /// Runs `check` when it is its turn. The token that it gets fires when it should come to an end: its time is over,
     /// the node stops, or this future was dropped.
-    pub(super) async fn run(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
-        check: impl FnOnce(&CancellationToken) -> Validated + Send + 'static,
-    ) -> Result<Validated, CheckError> {
+        check: impl FnOnce(&CancellationToken) -> T + Send + 'static,
+    ) -> Result<T, CheckError> {
         let _queued = self.queue.try_acquire().map_err(|_| CheckError::Busy)?;
         let turn = Arc::clone(&self.turn).acquire_owned().await.expect("the semaphore is never closed");
         let stop = self.stop.child_token();
@@ -67,7 +66,7 @@ impl Checks {
             }
         };
         match (outcome, thread) {
-            (Ok(validated), _) => Ok(validated),
+            (Ok(checked), _) => Ok(checked),
             (Err(_), thread) => {
                 resume_unwind(thread.join().expect_err("only a panic keeps the thread from sending"))
             }
@@ -81,10 +80,6 @@ mod tests {
 
     use super::*;
 
-    fn nothing() -> Validated {
-        Validated { problems: Vec::new(), pipeline: None }
-    }
-
     /// Symptom: checks went on after their clients had gone, on the threads that reads need. Cause: they ran on tokio's
     /// blocking threads, which know no cancellation. Fix: one thread, and a token.
     #[tokio::test]
@@ -96,11 +91,10 @@ mod tests {
                 thread::yield_now();
             }
             ended.send(()).unwrap();
-            nothing()
         };
         let abandoned = tokio::time::timeout(Duration::from_millis(10), checks.run(until_told)).await;
         assert!(abandoned.is_err(), "it runs until it is told");
-        assert!(checks.run(|_| nothing()).await.is_ok());
+        assert!(checks.run(|_| ()).await.is_ok());
         assert_eq!(end.try_recv(), Ok(()), "the first one ended before the second began");
     }
 
@@ -111,7 +105,6 @@ mod tests {
             while !stop.is_cancelled() {
                 thread::yield_now();
             }
-            nothing()
         });
         assert!(checked.await.is_ok());
     }
@@ -125,13 +118,12 @@ mod tests {
                 while !stop.is_cancelled() {
                     thread::yield_now();
                 }
-                nothing()
             })
         };
         let all = futures_util::future::join_all((0..CHECKS_MAX).map(|_| waiting()));
         let refused = async {
             tokio::task::yield_now().await;
-            let refused = checks.run(|_| nothing()).await;
+            let refused = checks.run(|_| ()).await;
             stop.cancel();
             refused
         };

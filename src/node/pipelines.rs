@@ -8,18 +8,19 @@ use std::sync::Arc;
 use millstream_broker::broker::{RunningBroker, TopicError};
 use millstream_broker::metadata::{MetadataImage, ProposeError, is_internal_topic};
 use millstream_runtime::pipeline::{
-    Pipeline, PipelineSpec, PluginSource, Problem, TopicCatalogue, TopicSpec, Validated, parse, validate,
+    self, Pipeline, PipelineSpec, PluginSource, Problem, TopicCatalogue, TopicSpec, Validated, parse,
+    validate,
 };
 use millstream_runtime::runtime::Applied;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::checks::CheckError;
+use super::document::{PIPELINE, PipelineDocument};
 use super::plugin_store::Unused;
+use super::versions::{VersionError, Versions};
 use super::{NodeState, PluginStoreError};
-
-/// The kind of document that a pipeline is in the metadata.
-pub(super) const PIPELINE: &str = "pipeline";
 
 /// A pipeline file, with the plugins that it names, which were uploaded before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +43,18 @@ pub(crate) enum PipelineError {
     Propose(#[source] ProposeError),
     #[error("no pipeline is called {0:?}")]
     Unknown(String),
+    #[error("the document of pipeline {0:?} can't be read: apply its file again")]
+    Document(String),
+    #[error("pipeline {pipeline:?} has no plugin {plugin:?}; it has {}", list(.known))]
+    UnknownPlugin { pipeline: String, plugin: String, known: Vec<String> },
+    #[error(transparent)]
+    Version(#[from] VersionError),
     #[error(transparent)]
     Check(#[from] CheckError),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// What becomes of a stage whose topic does not exist.
@@ -71,7 +82,8 @@ impl NodeState {
         self: &Arc<Self>,
         request: ApplyRequest,
     ) -> Result<Vec<Problem>, CheckError> {
-        Ok(self.validated(request, MissingTopics::Refused).await?.problems)
+        let checked = self.checked(Wanted::File(request), MissingTopics::Refused).await?;
+        Ok(checked.validated.problems)
     }
 
     /// Makes the pipeline run as the file says. If that can't be, everything stays as it is, and so it does if this
@@ -81,13 +93,24 @@ impl NodeState {
         request: ApplyRequest,
     ) -> Result<ApplyOutcome, PipelineError> {
         let applying = Arc::clone(&self.applying).lock_owned().await;
-        let validated = self.validated(request.clone(), MissingTopics::Refused).await?;
-        let Validated { problems, pipeline } = validated;
-        let Some(pipeline) = pipeline else { return Err(PipelineError::Problems(problems)) };
+        let checked = self.checked(Wanted::File(request), MissingTopics::Refused).await?;
+        self.run_checked(applying, checked).await
+    }
+
+    /// Makes what was checked run, if nothing is wrong with it.
+    pub(super) async fn run_checked(
+        self: &Arc<Self>,
+        applying: OwnedMutexGuard<()>,
+        checked: Checked,
+    ) -> Result<ApplyOutcome, PipelineError> {
+        let Checked { validated: Validated { problems, pipeline }, document, replaces } = checked;
+        let (Some(pipeline), Some(document)) = (pipeline, document) else {
+            return Err(PipelineError::Problems(problems));
+        };
         let state = Arc::clone(self);
         self.to_its_end(async move {
             let _applying = applying;
-            let (created_topics, stages) = state.make_run(&request, &pipeline).await?;
+            let (created_topics, stages) = state.make_run(&document, replaces, &pipeline).await?;
             Ok(ApplyOutcome { pipeline: pipeline.name, created_topics, stages, warnings: problems })
         })
         .await
@@ -119,7 +142,10 @@ impl NodeState {
     }
 
     /// A change of what runs, once begun, is not left half done because its client goes away.
-    async fn to_its_end<T: Send + 'static>(&self, change: impl Future<Output = T> + Send + 'static) -> T {
+    pub(super) async fn to_its_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = T> + Send + 'static,
+    ) -> T {
         match self.tasks.spawn(change).await {
             Ok(done) => done,
             Err(error) => resume_unwind(error.into_panic()),
@@ -128,14 +154,14 @@ impl NodeState {
 
     async fn make_run(
         &self,
-        request: &ApplyRequest,
+        document: &PipelineDocument,
+        replaces: u64,
         pipeline: &Pipeline,
     ) -> Result<(Vec<String>, Applied), PipelineError> {
         let created_topics = self.create_topics(pipeline).await?;
-        let document = serde_json::to_vec(request).expect("a map of strings is JSON");
         let metadata = self.broker.metadata();
         metadata
-            .put_document(PIPELINE, &pipeline.name, document, None)
+            .put_document(PIPELINE, &pipeline.name, document.to_bytes(), Some(replaces))
             .await
             .map_err(PipelineError::Propose)?;
         self.unresumed.settle(&pipeline.name);
@@ -144,18 +170,23 @@ impl NodeState {
         Ok((created_topics, stages))
     }
 
-    pub(super) async fn validated(
+    pub(super) async fn checked(
         self: &Arc<Self>,
-        request: ApplyRequest,
+        wanted: Wanted,
         missing: MissingTopics,
-    ) -> Result<Validated, CheckError> {
+    ) -> Result<Checked, CheckError> {
         let state = Arc::clone(self);
-        self.checks.run(move |stop| state.check(&request, missing, stop)).await
+        self.checks.run(move |stop| state.check(wanted, missing, stop)).await
     }
 
-    fn check(&self, request: &ApplyRequest, missing: MissingTopics, stop: &CancellationToken) -> Validated {
-        let refused = |problems| Validated { problems, pipeline: None };
-        let spec = match parse(&request.file, &request.text) {
+    fn check(&self, wanted: Wanted, missing: MissingTopics, stop: &CancellationToken) -> Checked {
+        let refused = |problems| Checked {
+            validated: Validated { problems, pipeline: None },
+            document: None,
+            replaces: 0,
+        };
+        let (file, text) = wanted.file();
+        let spec = match parse(file, text) {
             Ok(spec) => spec,
             Err(problems) => return refused(problems),
         };
@@ -163,10 +194,21 @@ impl NodeState {
         if let Err(problem) = self.runtime.check_room(&spec) {
             return refused(vec![problem]);
         }
-        let topics = KnownTopics { image: self.broker.metadata().image(), broker: &self.broker, missing };
-        let plugins = Uploaded { state: self, plugins: &request.plugins };
+        let image = self.broker.metadata().image();
+        let (before, replaces) = PipelineDocument::find(&image, &spec.name);
+        let now_ms = self.runtime_clock.wall_ms();
+        let document = match wanted {
+            // One that can't be read is replaced, like one that is not there.
+            Wanted::File(request) => {
+                PipelineDocument::applied(request, &spec, before.ok().flatten().as_ref(), now_ms)
+            }
+            Wanted::Document(document) => document,
+        };
+        let topics = KnownTopics { image, broker: &self.broker, missing };
+        let plugins = Uploaded { state: self, document: &document };
         let others = other_pipelines(&topics.image, &spec.name);
-        validate(&spec, &self.engine, &plugins, &topics, &others, &self.runtime_clock, stop)
+        let validated = validate(&spec, &self.engine, &plugins, &topics, &others, &self.runtime_clock, stop);
+        Checked { validated, document: Some(document), replaces }
     }
 
     async fn create_topics(&self, pipeline: &Pipeline) -> Result<Vec<String>, PipelineError> {
@@ -182,28 +224,57 @@ impl NodeState {
     }
 }
 
-/// Plugins by the paths that a pipeline file names.
+/// What is to run.
+pub(super) enum Wanted {
+    /// A file that somebody applies.
+    File(ApplyRequest),
+    /// What was applied, perhaps with other versions.
+    Document(PipelineDocument),
+}
+
+impl Wanted {
+    fn file(&self) -> (&str, &str) {
+        match self {
+            Self::File(request) => (&request.file, &request.text),
+            Self::Document(document) => (&document.file, &document.text),
+        }
+    }
+}
+
+/// What a check came to.
+pub(super) struct Checked {
+    pub(super) validated: Validated,
+    /// What to keep of the pipeline, if its text could be read.
+    document: Option<PipelineDocument>,
+    /// The version of the document that this one takes the place of.
+    replaces: u64,
+}
+
+/// Plugins by the paths that a pipeline file names, and their versions.
 struct Uploaded<'a> {
     state: &'a NodeState,
-    plugins: &'a BTreeMap<String, String>,
+    document: &'a PipelineDocument,
 }
 
 impl PluginSource for Uploaded<'_> {
     fn read(&self, file: &str) -> io::Result<Vec<u8>> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "the file was not uploaded");
-        let sha256 = self.plugins.get(file).ok_or_else(missing)?;
+        self.read_version(self.document.plugins.get(file).ok_or_else(missing)?)
+    }
+
+    fn versions(&self, plugin: &str) -> Option<pipeline::Versions> {
+        self.document.versions.get(plugin).map(Versions::to_runtime)
+    }
+
+    fn read_version(&self, sha256: &str) -> io::Result<Vec<u8>> {
         self.state.plugins.get(sha256).map_err(io::Error::other)
     }
 }
 
 /// The applied pipelines but that of this name. One that can't be read does not run either.
 fn other_pipelines(image: &MetadataImage, name: &str) -> Vec<PipelineSpec> {
-    let others = image.documents(PIPELINE).filter(|(other, _)| *other != name);
-    let specs = others.filter_map(|(_, document)| {
-        let ApplyRequest { file, text, .. } = serde_json::from_slice(&document.bytes).ok()?;
-        parse(&file, &text).ok()
-    });
-    specs.collect()
+    let others = PipelineDocument::all(image).filter(|(other, _)| *other != name);
+    others.filter_map(|(_, document)| document.ok()?.spec().ok()).collect()
 }
 
 struct KnownTopics<'a> {
@@ -255,14 +326,11 @@ impl NodeState {
     /// Removes plugins that no pipeline names, and their compiled code. What can't be removed costs space alone.
     pub(super) fn sweep_plugins(&self, unused: Unused) {
         let image = self.broker.metadata().image();
-        let requests = image
-            .documents(PIPELINE)
-            .map(|(_, document)| serde_json::from_slice::<ApplyRequest>(&document.bytes));
-        let requests: Result<Vec<_>, _> = requests.collect();
+        let documents: Result<Vec<_>, _> =
+            PipelineDocument::all(&image).map(|(_, document)| document).collect();
         // What a document that can't be read names is not known: nothing is removed then.
-        let Ok(requests) = requests else { return };
-        let used: BTreeSet<String> =
-            requests.into_iter().flat_map(|request| request.plugins.into_values()).collect();
+        let Ok(documents) = documents else { return };
+        let used: BTreeSet<String> = documents.into_iter().flat_map(PipelineDocument::hashes).collect();
         match self.plugins.sweep(&used, unused) {
             Ok(kept) => self.engine.forget_others(&kept),
             Err(error) => tracing::warn!(%error, "unused plugins can't be removed"),

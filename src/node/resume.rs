@@ -12,7 +12,8 @@ use millstream_runtime::pipeline::{Place, Problem, Severity, Validated};
 use serde::Serialize;
 
 use super::NodeState;
-use super::pipelines::{ApplyRequest, MissingTopics, PIPELINE};
+use super::document::PipelineDocument;
+use super::pipelines::{MissingTopics, Wanted};
 
 const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -105,10 +106,11 @@ impl NodeState {
 
     async fn check_document(self: &Arc<Self>, name: &str) -> Result<Validated, String> {
         let image = self.broker.metadata().image();
-        let document = image.document(PIPELINE, name).ok_or("its document is gone")?;
-        let request = serde_json::from_slice::<ApplyRequest>(&document.bytes);
-        let request = request.map_err(|error| format!("its document can't be read: {error}"))?;
-        self.validated(request, MissingTopics::Awaited).await.map_err(|error| error.to_string())
+        let (document, _) = PipelineDocument::find(&image, name);
+        let document = document.map_err(|error| format!("its document can't be read: {error}"))?;
+        let wanted = Wanted::Document(document.ok_or("its document is gone")?);
+        let checked = self.checked(wanted, MissingTopics::Awaited).await;
+        Ok(checked.map_err(|error| error.to_string())?.validated)
     }
 
     fn report(&self, name: &str, problems: Vec<Problem>) {

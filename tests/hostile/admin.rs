@@ -77,7 +77,7 @@ fn bomb(function_bytes: usize) -> Vec<u8> {
     let text = format!(
         r#"(component (core module (func (param i32) (result i32) (local {locals}) {body} (local.get 1)))
             (component $c) (instance $i (instantiate $c))
-            (export "millstream:plugin/transform-batch@0.1.0" (instance $i)))"#
+            (export "millstream:plugin/transform-batch@0.2.0" (instance $i)))"#
     );
     wat::parse_str(text).expect("it is a component")
 }

@@ -18,7 +18,7 @@ pub(crate) fn batch_bytes(base_offset: i64, count: usize, compression: Compressi
 
 pub(crate) fn open(bytes: &Bytes, position: i64) -> Result<Option<InputBatch>, InputError> {
     let batch = RecordBatch::new(bytes)?;
-    InputBatch::open(&"orders".into(), 3, &batch, bytes, position)
+    InputBatch::open(Position::Stream, &"orders".into(), 3, &batch, bytes, position)
 }
 
 pub(crate) fn sample(count: usize) -> InputBatch {

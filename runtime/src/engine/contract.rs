@@ -4,6 +4,7 @@
 use wasmtime::component::Component;
 
 use super::outline::Outline;
+use crate::plugin::{TRANSFORM_BATCH_V0_1, TRANSFORM_V0_1};
 
 /// The two forms of a transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -15,8 +16,32 @@ pub enum PluginForm {
     Transform,
 }
 
-const TRANSFORM_BATCH: &str = "millstream:plugin/transform-batch@0.1.0";
-const TRANSFORM: &str = "millstream:plugin/transform@0.1.0";
+/// The versions of the contract that the host keeps. A component says by its exports which one it was built against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub enum Contract {
+    #[serde(rename = "0.1")]
+    V0_1,
+    #[serde(rename = "0.2")]
+    V0_2,
+}
+
+/// What the host calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Export {
+    pub(crate) contract: Contract,
+    pub(crate) form: PluginForm,
+}
+
+const TRANSFORM_BATCH: &str = "millstream:plugin/transform-batch@0.2.0";
+const TRANSFORM: &str = "millstream:plugin/transform@0.2.0";
+
+/// Every export that makes a component a transform, the host's favourites first.
+const TRANSFORMS: [(&str, Contract, PluginForm); 4] = [
+    (TRANSFORM_BATCH, Contract::V0_2, PluginForm::TransformBatch),
+    (TRANSFORM, Contract::V0_2, PluginForm::Transform),
+    (TRANSFORM_BATCH_V0_1, Contract::V0_1, PluginForm::TransformBatch),
+    (TRANSFORM_V0_1, Contract::V0_1, PluginForm::Transform),
+];
 
 /// What any plugin may import: our own interfaces, and what the standard libraries of languages need of WASI to
 /// start. The filesystem is there without a single directory; sockets and HTTP are not.
@@ -69,16 +94,17 @@ pub(super) fn check_outline(outline: &Outline<'_>) -> Result<(), ContractError> 
     }
 }
 
-/// The form that the host calls.
-pub(super) fn form(component: &Component) -> Result<PluginForm, ContractError> {
-    if component.get_export_index(None, TRANSFORM_BATCH).is_some() {
-        return Ok(PluginForm::TransformBatch);
+/// What the host calls.
+pub(super) fn export(component: &Component) -> Result<Export, ContractError> {
+    let mut transforms = TRANSFORMS.into_iter();
+    let found = transforms.find(|(name, ..)| component.get_export_index(None, *name).is_some());
+    match found {
+        Some((_, contract, form)) => Ok(Export { contract, form }),
+        None => {
+            let component_type = component.component_type();
+            Err(no_transform(component_type.exports(component.engine()).map(|(name, _)| name)))
+        }
     }
-    if component.get_export_index(None, TRANSFORM).is_some() {
-        return Ok(PluginForm::Transform);
-    }
-    let component_type = component.component_type();
-    Err(no_transform(component_type.exports(component.engine()).map(|(name, _)| name)))
 }
 
 fn no_transform<'a>(exports: impl Iterator<Item = &'a str>) -> ContractError {

@@ -41,7 +41,7 @@ fn imports_that_are_not_granted_are_named() {
 
 #[test]
 fn a_granted_name_with_another_type_does_not_link() {
-    let wrong = r#"(component (import "millstream:plugin/log@0.1.0" (instance (export "shout" (func)))))"#;
+    let wrong = r#"(component (import "millstream:plugin/log@0.2.0" (instance (export "shout" (func)))))"#;
     // Refused for its exports first; what matters is that it is refused before it runs.
     assert!(engine().load(&guests::other_component(wrong)).is_err());
 }
@@ -58,7 +58,7 @@ fn a_component_that_does_not_parse_is_no_plugin() {
 fn around(module: &str) -> Vec<u8> {
     guests::other_component(&format!(
         r#"(component (core {module} (component $inner) (instance $inst (instantiate $inner))
-            (export "millstream:plugin/transform-batch@0.1.0" (instance $inst)))"#,
+            (export "millstream:plugin/transform-batch@0.2.0" (instance $inst)))"#,
         module = module.replacen('(', "", 1)
     ))
 }
@@ -106,7 +106,7 @@ fn what_can_be_told_without_compiling_is_told_first() {
     refused(&guests::other_component(import), "not granted: wasi:sockets/tcp@0.2.0");
     // A module inside may export what it likes.
     let inner = r#"(component (component (component $c) (instance $i (instantiate $c))
-        (export "millstream:plugin/transform-batch@0.1.0" (instance $i))))"#;
+        (export "millstream:plugin/transform-batch@0.2.0" (instance $i))))"#;
     refused(&guests::other_component(inner), "exports nothing");
     let large = format!("(module (func {}))", "(drop (i32.const 1))".repeat(400_000));
     refused(&around(&large), "has a function of 1200002 bytes");

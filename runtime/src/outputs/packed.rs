@@ -1,4 +1,4 @@
-//! The packed encoding of outputs. `sdk/wit/transform-batch.wit` is its definition.
+//! The packed encoding of outputs. `sdk/wit/0.2/transform-batch.wit` is its definition.
 
 use millstream_record::RecordBody;
 use millstream_record::varint::{take_varint, take_varlong};

@@ -221,8 +221,8 @@ fn plugins_that_are_none_are_refused() {
     check(
         "file: typed.wasm",
         "file: other.wasm",
-        "p.yaml:8:11: error: \"other.wasm\" of plugin \"typed\": the component exports neither millstream:plugin/transform-batch@0.1.0 \
-         nor millstream:plugin/transform@0.1.0; it exports nothing; build the plugin with the SDK, for wasm32-wasip2",
+        "p.yaml:8:11: error: \"other.wasm\" of plugin \"typed\": the component exports neither millstream:plugin/transform-batch@0.2.0 \
+         nor millstream:plugin/transform@0.2.0; it exports nothing; build the plugin with the SDK, for wasm32-wasip2",
     );
     check(
         "identity: identity.wasm",

@@ -2,44 +2,20 @@
 //! and asked whether they accept their configuration.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::Pipeline;
-use super::problem::{Place, Problem, Problems, did_you_mean};
-use super::relations::{check_cycles, check_groups};
-use super::spec::{OnErrorSpec, PipelineSpec, PluginSpec, StageDefinition};
-use super::topics::{TopicCatalogue, check_topics};
 use tokio_util::sync::CancellationToken;
 
+use super::Pipeline;
+use super::load::{GIVEN_UP, Loaded, LoadedVersion, Loader, PluginSource, load_plugins};
+use super::problem::{Place, Problem, Problems, did_you_mean};
+use super::relations::{check_cycles, check_groups};
+use super::spec::{OnErrorSpec, PipelineSpec, StageDefinition};
+use super::topics::{TopicCatalogue, check_topics};
 use crate::clock::SharedClock;
-use crate::engine::{CompileError, LoadError, PluginEngine};
-use crate::limits::COMPONENT_BYTES_MAX;
-use crate::plugin::{Instance, InstanceConfig, Plugin, StartError, TracingLog};
-use crate::stage::{OnError, StagePlugin, StageSpec};
-
-/// Where a plugin's bytes come from.
-pub trait PluginSource {
-    /// The bytes of the file that a pipeline names.
-    fn read(&self, file: &str) -> io::Result<Vec<u8>>;
-}
-
-/// Files relative to a directory: that of the pipeline's file.
-pub struct DirPlugins {
-    pub dir: PathBuf,
-}
-
-impl PluginSource for DirPlugins {
-    fn read(&self, file: &str) -> io::Result<Vec<u8>> {
-        let path = self.dir.join(file);
-        // Checked again when it is loaded; here so that a huge file is not read first.
-        if std::fs::metadata(&path)?.len() > COMPONENT_BYTES_MAX as u64 {
-            return Err(io::Error::other(format!("more than {COMPONENT_BYTES_MAX} bytes")));
-        }
-        std::fs::read(&path)
-    }
-}
+use crate::engine::PluginEngine;
+use crate::plugin::{Instance, InstanceConfig, StartError, TracingLog};
+use crate::stage::{Canary, OnError, Previous, StagePlugin, StageSpec};
 
 /// What a validation found.
 #[derive(Debug)]
@@ -66,7 +42,8 @@ pub fn validate(
     check_topics(spec, topics, &mut problems);
     check_groups(spec, others, &mut problems);
     check_cycles(spec, others, &mut problems);
-    let loaded = load_plugins(spec, engine, plugins, stop, &mut problems);
+    let loader = Loader { engine, source: plugins, stop };
+    let loaded = load_plugins(spec, &loader, &mut problems);
     let stages =
         spec.stages.iter().filter_map(|stage| resolve(spec, stage, &loaded, &mut problems)).collect();
     let pipeline = Pipeline { name: spec.name.clone(), topics: spec.topics.clone(), stages };
@@ -77,91 +54,15 @@ pub fn validate(
     Validated { problems: problems.into_sorted(), pipeline }
 }
 
-/// Each plugin that a stage uses, by name; one file is compiled once.
-fn load_plugins<'a>(
-    spec: &'a PipelineSpec,
-    engine: &PluginEngine,
-    source: &dyn PluginSource,
-    stop: &CancellationToken,
-    problems: &mut Problems,
-) -> BTreeMap<&'a str, Arc<Plugin>> {
-    let used = |plugin: &PluginSpec| {
-        spec.stages.iter().flat_map(|stage| &stage.plugins).any(|used| used.name == plugin.name)
-    };
-    let mut by_file: BTreeMap<&str, Option<Arc<Plugin>>> = BTreeMap::new();
-    let mut loaded = BTreeMap::new();
-    for plugin in &spec.plugins {
-        if !used(plugin) {
-            let remedy = Some("remove it, or name it in a stage".to_owned());
-            problems.warning(plugin.place, format!("plugin {:?} is not used", plugin.name), remedy);
-        }
-        let entry = by_file.entry(&plugin.file);
-        let compiled = entry.or_insert_with(|| load(plugin, engine, source, stop, problems)).clone();
-        if let Some(compiled) = compiled {
-            loaded.insert(plugin.name.as_str(), compiled);
-        }
-    }
-    loaded
-}
-
-fn load(
-    plugin: &PluginSpec,
-    engine: &PluginEngine,
-    source: &dyn PluginSource,
-    stop: &CancellationToken,
-    problems: &mut Problems,
-) -> Option<Arc<Plugin>> {
-    let PluginSpec { name, file, file_place, .. } = plugin;
-    let bytes = match source.read(file) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let remedy =
-                "build the plugin, or correct the path: it is relative to the pipeline's file".to_owned();
-            problems.error(
-                *file_place,
-                format!("cannot read {file:?} of plugin {name:?}: {error}"),
-                Some(remedy),
-            );
-            return None;
-        }
-    };
-    match engine.load_until(stop, &bytes) {
-        Ok(plugin) => Some(Arc::new(plugin)),
-        Err(error) => {
-            let message = format!("{file:?} of plugin {name:?}: {error}");
-            problems.error(*file_place, message, load_remedy(&error).map(str::to_owned));
-            None
-        }
-    }
-}
-
-const GIVEN_UP: &str = "the check took too long, or the node is stopping: try again";
-
-fn load_remedy(error: &LoadError) -> Option<&'static str> {
-    match error {
-        LoadError::Artifact(_) => {
-            Some("name the .wasm file that building the plugin for wasm32-wasip2 makes")
-        }
-        LoadError::Outline(_) | LoadError::Compile(CompileError::Refused { .. }) | LoadError::Contract(_) => {
-            Some("build the plugin with the SDK, for wasm32-wasip2")
-        }
-        LoadError::Compile(CompileError::GivenUp) => Some(GIVEN_UP),
-        LoadError::Compile(CompileError::Process { .. }) => Some("see the node's log, and try again"),
-        LoadError::Compile(_) => Some("make the plugin smaller: build it with --release"),
-        // Nothing is wrong with the file.
-        LoadError::Engine(_) => None,
-    }
-}
-
 fn resolve(
     spec: &PipelineSpec,
     stage: &StageDefinition,
-    loaded: &BTreeMap<&str, Arc<Plugin>>,
+    loaded: &BTreeMap<&str, Loaded>,
     problems: &mut Problems,
 ) -> Option<StageSpec> {
-    let mut plugins = Vec::new();
+    let (mut plugins, mut canary) = (Vec::new(), None);
     let mut missing = false;
-    for used in &stage.plugins {
+    for (index, used) in stage.plugins.iter().enumerate() {
         let Some(declared) = spec.plugins.iter().find(|plugin| plugin.name == used.name) else {
             let names = spec.plugins.iter().map(|plugin| plugin.name.as_str());
             let remedy = did_you_mean(&used.name, names)
@@ -170,17 +71,21 @@ fn resolve(
             missing = true;
             continue;
         };
-        let Some(plugin) = loaded.get(used.name.as_str()) else {
+        let Some(loaded) = loaded.get(declared.name.as_str()) else {
             missing = true;
             continue;
         };
-        let config = used.config.as_ref().unwrap_or(&declared.config);
-        plugins.push(StagePlugin {
-            name: used.name.clone(),
-            plugin: Arc::clone(plugin),
-            config: config.to_string(),
-            limits: declared.limits.clone(),
-        });
+        let link = |version: &LoadedVersion| version.for_stage(&used.name, used.config.as_ref());
+        let previous = loaded.previous.as_ref();
+        let previous = previous.map(|(version, until_ms)| Previous::new(link(version), *until_ms));
+        plugins.push(StagePlugin { previous: previous.map(Box::new), ..link(&loaded.active) });
+        let Some((version, partitions)) = &loaded.canary else { continue };
+        let tried = Canary { index, plugin: link(version), partitions: partitions.clone() };
+        if canary.replace(tried).is_some() {
+            let message = format!("stage {:?} would try two new versions at a time", stage.name);
+            let remedy = "promote one of them, or roll it back: \"millstream plugin list\"".to_owned();
+            problems.error(used.place, message, Some(remedy));
+        }
     }
     if missing {
         return None;
@@ -191,6 +96,7 @@ fn resolve(
         name: stage.name.clone(),
         from: names(&stage.from),
         plugins,
+        canary,
         to: names(&stage.to),
         group: stage.group.clone(),
         parallelism: stage.parallelism,
@@ -219,7 +125,8 @@ fn check_configs(
         }
     };
     for (stage, definition) in pipeline.stages.iter().zip(&spec.stages) {
-        for (plugin, used) in stage.plugins.iter().zip(&definition.plugins) {
+        let canary = stage.canary.iter().map(|canary| (&canary.plugin, &definition.plugins[canary.index]));
+        for (plugin, used) in stage.plugins.iter().zip(&definition.plugins).chain(canary) {
             let log = TracingLog {
                 pipeline: spec.name.clone(),
                 stage: stage.name.clone(),

@@ -1,8 +1,8 @@
-//! The contract as Rust, generated from `sdk/wit`. Records are lent to the guest and owned when they come back.
+//! The contract as Rust, generated from `sdk/wit/0.2`. Records are lent to the guest and owned when they come back.
 
 mod batch {
     wasmtime::component::bindgen!({
-        path: "../sdk/wit",
+        path: "../sdk/wit/0.2",
         world: "batch-transformer",
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },
@@ -11,7 +11,7 @@ mod batch {
 
 mod typed {
     wasmtime::component::bindgen!({
-        path: "../sdk/wit",
+        path: "../sdk/wit/0.2",
         world: "transformer",
         exports: { default: async },
         ownership: Borrowing { duplicate_if_necessary: true },

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use wasmtime::{Store, Trap, WasmBacktrace};
 
-use super::bindings::types::BatchInfo;
+use super::bindings::types::{BatchInfo, Position as WitPosition};
 use super::error::PluginError;
 use super::host::HostState;
-use crate::batch::InputBatch;
+use crate::batch::{InputBatch, Position};
 use crate::limits::PluginLimits;
 use crate::outputs::cut;
 
@@ -80,12 +80,18 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
 }
 
 pub(super) fn batch_info(input: &InputBatch) -> BatchInfo<'_> {
+    let position = match input.position {
+        Position::Stream => WitPosition::Stream,
+        Position::Ingest => WitPosition::Ingest,
+        Position::View => WitPosition::View,
+    };
     BatchInfo {
+        position,
         topic: &input.topic,
         partition: input.partition.unsigned_abs(),
         base_offset: input.base_offset,
         base_timestamp: input.base_timestamp,
         append_time: input.append_time,
-        record_count: u32::try_from(input.len()).expect("a batch's records are counted by an i32"),
+        record_count: input.count(),
     }
 }

@@ -27,6 +27,11 @@ pub enum PluginError {
 }
 
 impl PluginError {
+    /// Whether the instance is gone with it.
+    pub fn is_crash(&self) -> bool {
+        !matches!(self, Self::Retry(_) | Self::Stop(_))
+    }
+
     /// The short name under which errors are counted.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::bindings;
 use super::log::{GuardedLog, LogLevel};
 use super::stdio::PluginStdio;
+use super::v0_1;
 use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 
 /// Resources of WASI (streams, pollables) that an instance may hold at a time.
@@ -40,6 +41,10 @@ impl HostState {
         Self { wasi, table, log, stderr, limiter: Limiter::new(memory_bytes_max) }
     }
 
+    pub(super) fn log_line(&self, level: LogLevel, message: &str) {
+        self.log.lock().expect("no code panics while it holds this lock").line(level, message);
+    }
+
     /// The last line written to standard error: a panic's message, for instance.
     pub(super) fn take_last_words(&mut self) -> Option<String> {
         self.stderr.take_last_line()
@@ -61,7 +66,7 @@ impl bindings::log::Host for HostState {
             bindings::log::Level::Warn => LogLevel::Warn,
             bindings::log::Level::Error => LogLevel::Error,
         };
-        self.log.lock().expect("no code panics while it holds this lock").line(level, &message);
+        self.log_line(level, &message);
     }
 }
 
@@ -75,6 +80,7 @@ pub(crate) fn link_host(linker: &mut Linker<HostState>) -> Result<()> {
     use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 
     bindings::log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    v0_1::add_to_linker(linker)?;
     // Streams, polling, clocks, random bytes and the three standard streams; no HTTP, whatever the name says.
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
     let random = wasmtime_wasi::p2::bindings::random::insecure::add_to_linker::<HostState, WasiRandom>;

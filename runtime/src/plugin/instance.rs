@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
 
-use super::bindings::{BatchTransformer, Transformer};
-use super::call::{Call, classify, timed};
+use super::bindings::transform::BatchOutput as TypedOutput;
+use super::bindings::types::BatchError;
+use super::bindings::{BatchOutput as PackedOutput, BatchTransformer, Transformer};
+use super::call::{Call, batch_info, classify, timed};
 use super::error::{PluginError, StartError};
 use super::host::HostState;
 use super::log::{GuardedLog, PluginLog};
-use super::{Plugin, Pre};
+use super::{Plugin, Pre, typed, v0_1};
 use crate::batch::InputBatch;
 use crate::clock::SharedClock;
 use crate::engine::EngineState;
@@ -23,6 +25,7 @@ const HANDLES_MAX: usize = 1000;
 const HOSTCALL_BYTES_BASE: usize = 1024 * 1024;
 
 /// What an instance is made for.
+#[derive(Clone)]
 pub struct InstanceConfig {
     /// JSON text, for `init`.
     pub config: String,
@@ -42,9 +45,16 @@ pub struct Instance {
     spent: bool,
 }
 
+/// What a transform returns, in either form.
+pub(super) enum Answer {
+    Packed(PackedOutput),
+    Typed(TypedOutput),
+}
+
 enum Exports {
     TransformBatch(BatchTransformer),
     Transform(Transformer),
+    V0_1(v0_1::Transform),
 }
 
 impl Instance {
@@ -82,7 +92,7 @@ impl Instance {
         assert!(!self.spent, "an instance that failed is discarded");
         out.clear();
         let result = self.call(input, topics, out).await;
-        self.spent = !matches!(result, Ok(()) | Err(PluginError::Retry(_) | PluginError::Stop(_)));
+        self.spent = result.as_ref().is_err_and(PluginError::is_crash);
         result
     }
 
@@ -100,21 +110,16 @@ impl Instance {
         };
         let budget = self.limits.call_timeout();
         self.store.set_epoch_deadline(EngineState::ticks(budget));
-        match &self.exports {
-            Exports::TransformBatch(exports) => {
-                let returned = timed(budget, call_batch(exports, &mut self.store, input)).await;
-                let output = returned_output(returned, &mut self.store, &self.limits, budget)?;
+        let returned = timed(budget, self.exports.call(&mut self.store, input)).await;
+        match returned_answer(returned, &mut self.store, &self.limits, budget)? {
+            Answer::Packed(output) => {
                 out.payload = output.outputs;
                 outputs::decode(&out.payload, &rules, &mut out.outputs)?;
                 for rejected in &output.rejected {
                     out.reject(rejected.index, &rejected.reason);
                 }
             }
-            Exports::Transform(exports) => {
-                let returned = timed(budget, super::typed::call(exports, &mut self.store, input)).await;
-                let output = returned_output(returned, &mut self.store, &self.limits, budget)?;
-                super::typed::take_outputs(&output, &rules, out)?;
-            }
+            Answer::Typed(output) => typed::take_outputs(&output, &rules, out)?,
         }
         out.check_expanded(input, rules.output_bytes_max)?;
         Ok(out.check_rejected(input.len())?)
@@ -145,27 +150,39 @@ async fn start(
             let answer = exports.millstream_plugin_transform().call_init(store, config).await?;
             Ok((Exports::Transform(exports), answer))
         }
+        Pre::V0_1(pre) => {
+            let (exports, answer) = pre.start(store, config).await?;
+            Ok((Exports::V0_1(exports), answer))
+        }
     }
 }
 
-async fn call_batch(
-    exports: &BatchTransformer,
-    store: &mut Store<HostState>,
-    input: &InputBatch,
-) -> wasmtime::Result<Result<super::bindings::BatchOutput, super::bindings::types::BatchError>> {
-    let info = super::call::batch_info(input);
-    exports.millstream_plugin_transform_batch().call_transform(store, info, &input.section).await
+impl Exports {
+    async fn call(
+        &self,
+        store: &mut Store<HostState>,
+        input: &InputBatch,
+    ) -> wasmtime::Result<Result<Answer, BatchError>> {
+        match self {
+            Self::TransformBatch(exports) => {
+                let transform = exports.millstream_plugin_transform_batch();
+                let answer = transform.call_transform(store, batch_info(input), &input.section).await?;
+                Ok(answer.map(Answer::Packed))
+            }
+            Self::Transform(exports) => Ok(typed::call(exports, store, input).await?.map(Answer::Typed)),
+            Self::V0_1(transform) => transform.call(store, input).await,
+        }
+    }
 }
 
-fn returned_output<T>(
-    returned: Call<Result<T, super::bindings::types::BatchError>>,
+fn returned_answer(
+    returned: Call<Result<Answer, BatchError>>,
     store: &mut Store<HostState>,
     limits: &PluginLimits,
     budget: Duration,
-) -> Result<T, PluginError> {
-    use super::bindings::types::BatchError;
+) -> Result<Answer, PluginError> {
     match returned {
-        Call::Returned(Ok(output)) => Ok(output),
+        Call::Returned(Ok(answer)) => Ok(answer),
         Call::Returned(Err(BatchError::Retry(message))) => Err(PluginError::Retry(cut(&message))),
         Call::Returned(Err(BatchError::Stop(message))) => Err(PluginError::Stop(cut(&message))),
         failed => Err(classify(failed.into_failure(), store, limits, budget)),

@@ -13,6 +13,8 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::log::{GuardedLog, LogLevel};
 
+/// What Rust's standard library says behind a panic's message, and means nothing here.
+const BACKTRACE_NOTE: &str = "note: run with `RUST_BACKTRACE";
 /// A line without an end is cut here.
 const PENDING_BYTES_MAX: usize = 4096;
 /// What a guest may write in one go.
@@ -37,7 +39,7 @@ impl PluginStdio {
         Self { log, level, lines: Arc::default() }
     }
 
-    /// The last line written since this was asked before, complete or not.
+    /// The last line written since this was asked before, complete or not. It says why a plugin died.
     pub(super) fn take_last_line(&self) -> Option<String> {
         let mut lines = self.lines.lock().expect("no code panics while it holds this lock");
         if !lines.pending.is_empty() {
@@ -60,7 +62,7 @@ impl PluginStdio {
         let line = String::from_utf8_lossy(&lines.pending).into_owned();
         lines.pending.clear();
         self.log.lock().expect("no code panics while it holds this lock").line(self.level, &line);
-        if !line.trim().is_empty() {
+        if !line.trim().is_empty() && !line.starts_with(BACKTRACE_NOTE) {
             lines.last = Some(line);
         }
     }

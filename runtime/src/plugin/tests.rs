@@ -7,7 +7,7 @@ use super::log::tests::Lines;
 use super::*;
 use crate::batch::tests::sample;
 use crate::clock::SystemClock;
-use crate::engine::{EngineConfig, PluginEngine};
+use crate::engine::{Contract, EngineConfig, PluginEngine};
 use crate::guests::{self, AGREE, Guest, REFUSE, batch_guest, batch_guest_of, returning};
 use crate::limits::PluginLimits;
 use crate::outputs::{OutputError, Transformed};
@@ -51,6 +51,33 @@ async fn both_forms_of_identity_keep_every_record() {
         assert_eq!(indices, [0, 1, 2]);
         assert!(out.outputs.iter().all(|output| output.body.is_none()));
         assert!(out.rejected.is_empty());
+    }
+}
+
+/// Built with the SDK of contract 0.1, and never again: what was deployed once must run for ever.
+#[tokio::test]
+async fn plugins_of_the_first_contract_run() {
+    let filter: &[u8] = include_bytes!("../../../tests/contract-0.1/filter.wasm");
+    let typed: &[u8] = include_bytes!("../../../tests/contract-0.1/identity_typed.wasm");
+    let none = r#"{"header": "h", "equals": "y"}"#;
+    for (wasm, form, config, kept) in [
+        (filter, PluginForm::TransformBatch, none, &[][..]),
+        (typed, PluginForm::Transform, "{}", &[0, 1, 2]),
+    ] {
+        let engine = PluginEngine::new(EngineConfig { instances_max: 4, ..EngineConfig::default() });
+        let plugin = engine.load(wasm).unwrap();
+        assert_eq!((plugin.contract(), plugin.form()), (Contract::V0_1, form));
+        let config = InstanceConfig {
+            config: config.to_owned(),
+            limits: PluginLimits::default(),
+            log: Arc::new(Lines::default()),
+            clock: SystemClock::shared(),
+        };
+        let mut instance = Instance::start(&plugin, config).await.unwrap();
+        let mut out = Transformed::default();
+        instance.transform(&sample(3), &["out".into()], &mut out).await.unwrap();
+        let indices: Vec<u32> = out.outputs.iter().map(|output| output.index).collect();
+        assert_eq!(indices, kept);
     }
 }
 
@@ -227,7 +254,7 @@ async fn instances_are_limited() {
 #[tokio::test]
 async fn lines_of_the_guest_reach_the_log() {
     // `log.log(info, "because")`: the import is flattened to level, pointer and length.
-    let items = r#"(import "millstream:plugin/log@0.1.0" "log" (func $log (param i32 i32 i32)))"#;
+    let items = r#"(import "millstream:plugin/log@0.2.0" "log" (func $log (param i32 i32 i32)))"#;
     let run = {
         // Imports come before everything else in a module.
         let wasm = guests::with_import(

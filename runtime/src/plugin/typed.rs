@@ -28,17 +28,17 @@ pub(super) async fn call(
 }
 
 /// The keys of all headers, as text. Most records have none, and then nothing is allocated.
-fn header_keys(input: &InputBatch) -> Vec<Cow<'_, str>> {
+pub(super) fn header_keys(input: &InputBatch) -> Vec<Cow<'_, str>> {
     let bodies = input.records.iter().map(|record| input.fields(record));
     bodies.flat_map(|body| body.fields().2).map(|header| String::from_utf8_lossy(header.key)).collect()
 }
 
-fn headers<'a>(input: &'a InputBatch, keys: &'a [Cow<'_, str>]) -> Vec<HeaderParam<'a>> {
+pub(super) fn headers<'a>(input: &'a InputBatch, keys: &'a [Cow<'_, str>]) -> Vec<HeaderParam<'a>> {
     let values = input.records.iter().flat_map(|record| input.fields(record).fields().2);
     values.zip(keys).map(|(header, key)| HeaderParam { key, value: header.value }).collect()
 }
 
-fn messages<'a>(input: &'a InputBatch, headers: &'a [HeaderParam<'a>]) -> Vec<Message<'a>> {
+pub(super) fn messages<'a>(input: &'a InputBatch, headers: &'a [HeaderParam<'a>]) -> Vec<Message<'a>> {
     let mut rest = headers;
     let message = |record| {
         let (key, value, own) = input.fields(record).fields();

@@ -10,7 +10,7 @@ use super::status::StageMetrics;
 use crate::batch::{InputBatch, InputRecord, Lineage, Span};
 use crate::clock::SharedClock;
 use crate::outputs::{OutputRecord, Transformed};
-use crate::plugin::{Instance, InstanceConfig, PluginError, StartError, TracingLog};
+use crate::plugin::{Instance, InstanceConfig, Plugin, PluginError, StartError, TracingLog};
 
 /// The live instances of one task.
 pub(super) struct Chain {
@@ -28,6 +28,8 @@ struct Link {
     name: String,
     instance: Instance,
     out: Transformed,
+    plugin: Arc<Plugin>,
+    config: InstanceConfig,
 }
 
 /// One record that leaves the chain.
@@ -53,9 +55,14 @@ pub(super) struct ChainOutput<'a> {
 }
 
 impl Chain {
-    pub(super) async fn start(spec: &StageSpec, clock: &SharedClock) -> Result<Self, (String, StartError)> {
-        let mut links = Vec::with_capacity(spec.plugins.len());
-        for StagePlugin { name, plugin, config, limits } in &spec.plugins {
+    /// An error names the plugin by its index.
+    pub(super) async fn start(
+        spec: &StageSpec,
+        plugins: &[StagePlugin],
+        clock: &SharedClock,
+    ) -> Result<Self, (usize, StartError)> {
+        let mut links = Vec::with_capacity(plugins.len());
+        for (index, StagePlugin { name, plugin, config, limits, .. }) in plugins.iter().enumerate() {
             let log = TracingLog {
                 pipeline: spec.pipeline.clone(),
                 stage: spec.name.clone(),
@@ -67,12 +74,24 @@ impl Chain {
                 log: Arc::new(log),
                 clock: Arc::clone(clock),
             };
-            let instance = Instance::start(plugin, config).await.map_err(|error| (name.clone(), error))?;
-            links.push(Link { name: name.clone(), instance, out: Transformed::default() });
+            let (name, plugin) = (name.clone(), Arc::clone(plugin));
+            let instance = Instance::start(&plugin, config.clone()).await.map_err(|error| (index, error))?;
+            links.push(Link { name, instance, out: Transformed::default(), plugin, config });
         }
         let topics = spec.to.clone();
         let clock = Arc::clone(clock);
         Ok(Self { links, topics, clock, rejected: Vec::new(), derived: None, last: 0 })
+    }
+
+    /// Puts another instance in the place of one that crashed. Of the others each keeps its state.
+    pub(super) async fn restart(&mut self, index: usize) -> Result<(), StartError> {
+        let link = &mut self.links[index];
+        link.instance = Instance::start(&link.plugin, link.config.clone()).await?;
+        Ok(())
+    }
+
+    pub(super) fn last_name(&self) -> Option<String> {
+        self.links.last().map(|link| link.name.clone())
     }
 
     pub(super) fn plugin_name(&self, index: usize) -> &str {
@@ -188,6 +207,7 @@ fn next_input(input: &InputBatch, out: &Transformed) -> InputBatch {
         });
     }
     InputBatch {
+        position: input.position,
         topic: Arc::clone(&input.topic),
         partition: input.partition,
         base_offset: input.base_offset,

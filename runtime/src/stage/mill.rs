@@ -7,15 +7,16 @@ use millstream_record::{BatchError, RecordBatch};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::chain::Chain;
-use super::dead_letter::{self, Cause, Original};
+use super::chains::{Chains, NotStarted};
+use super::dead_letter::Original;
+use super::deployment::{AfterCrash, Crash};
 use super::port::{FetchedPartition, TopicPartition};
-use super::rejections::{Rejection, Rejections};
+use super::rejections::Rejections;
 use super::spec::OnError;
 use super::status::{StageFailure, StageShared, StageState};
 use super::unit::{BatchCounts, Ending, Gathering, Unit};
 use super::worker::{Job, Topology};
-use crate::batch::{InputBatch, InputError};
+use crate::batch::{InputBatch, InputError, Position};
 use crate::outputs::OutputError;
 use crate::plugin::{PluginError, StartError};
 
@@ -25,19 +26,21 @@ const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 /// The plugins and what they need.
 pub(super) struct Mill {
-    shared: Arc<StageShared>,
-    chain: Chain,
-    metadata: Arc<str>,
-    unit: Gathering,
+    pub(super) shared: Arc<StageShared>,
+    task: u32,
+    pub(super) chains: Chains,
+    pub(super) unit: Gathering,
     units: mpsc::Sender<Unit>,
     finish: CancellationToken,
 }
 
 /// Why a job is left where it is.
-enum Halt {
+pub(super) enum Halt {
     /// The stage is to stop: what was done is committed.
     Asked,
     Failed(Box<StageFailure>),
+    /// The node has no room for an instance.
+    NoRoom(String),
 }
 
 impl From<Box<StageFailure>> for Halt {
@@ -46,61 +49,89 @@ impl From<Box<StageFailure>> for Halt {
     }
 }
 
+/// Why a batch did not get through its chain.
+enum Unmapped {
+    Halt(Halt),
+    /// The plugin at that place can't live with it, and no other version is to blame.
+    Bad(usize, PluginError),
+}
+
 impl Mill {
     pub(super) async fn start(
         shared: Arc<StageShared>,
+        task: u32,
         units: mpsc::Sender<Unit>,
         finish: CancellationToken,
     ) -> Result<Self, Ending> {
-        let chain = match Chain::start(&shared.spec, shared.clock()).await {
-            Ok(chain) => chain,
-            Err((plugin, StartError::NoRoom { message })) => {
-                return Err(Ending::NoRoom(format!(
-                    "plugin {plugin}: no room for another instance: {message}"
-                )));
-            }
-            Err((plugin, error)) => {
-                let failure = StageFailure { plugin: Some(plugin), ..failure("start", &error) };
-                return Err(Ending::Failed(Box::new(failure)));
-            }
-        };
+        let chains = start_chains(&shared, task).await.map_err(|halt| match halt {
+            Halt::Failed(failure) => Ending::Failed(failure),
+            Halt::NoRoom(reason) => Ending::NoRoom(reason),
+            Halt::Asked => unreachable!("starting asks nobody"),
+        })?;
         let unit = Gathering::new(Arc::default(), shared.spec.compression);
-        Ok(Self { metadata: shared.spec.commit_metadata(), shared, chain, unit, units, finish })
+        Ok(Self { shared, task, chains, unit, units, finish })
     }
 
     /// Works until there are no jobs any more, one fails, or the worker is told to finish.
     pub(super) async fn run(&mut self, mut jobs: mpsc::Receiver<Job>) {
-        while let Some(job) = self.next_job(&mut jobs).await {
-            match self.work(&job).await {
+        let ending = loop {
+            let worked = match self.next_job(&mut jobs).await {
+                Ok(None) => break None,
+                Ok(Some(job)) => self.work(&job).await,
+                Err(halt) => Err(halt),
+            };
+            match worked {
                 Ok(()) => {}
-                Err(Halt::Asked) => break,
-                Err(Halt::Failed(failure)) => return self.hand_over(Some(Ending::Failed(failure))).await,
+                Err(Halt::Asked) => break None,
+                Err(Halt::Failed(failure)) => break Some(Ending::Failed(failure)),
+                Err(Halt::NoRoom(reason)) => break Some(Ending::NoRoom(reason)),
             }
-        }
-        self.hand_over(None).await;
+        };
+        self.hand_over(ending).await;
     }
 
     /// What is done goes out before the worker waits; while more is queued it becomes part of the same unit.
-    async fn next_job(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    async fn next_job(&mut self, jobs: &mut mpsc::Receiver<Job>) -> Result<Option<Job>, Halt> {
         if self.finish.is_cancelled() {
-            return None;
+            return Ok(None);
         }
         if let Ok(job) = jobs.try_recv() {
-            return Some(job);
+            return Ok(Some(job));
         }
         self.hand_over(None).await;
-        self.finish.run_until_cancelled(jobs.recv()).await.flatten()
+        let finish = self.finish.clone();
+        loop {
+            let shared = Arc::clone(&self.shared);
+            tokio::select! {
+                biased;
+                () = finish.cancelled() => return Ok(None),
+                job = jobs.recv() => return Ok(job),
+                () = shared.deployments.replaced(self.chains.generation()) => self.follow().await?,
+            }
+        }
     }
 
-    async fn hand_over(&mut self, ending: Option<Ending>) {
+    pub(super) async fn hand_over(&mut self, ending: Option<Ending>) {
         if self.unit.is_empty() && ending.is_none() {
             return;
         }
-        let unit = self.unit.take(&self.metadata, ending);
+        let unit = self.unit.take(ending);
         if self.units.send(unit).await.is_err() {
             // Nobody will commit what follows.
             self.finish.cancel();
         }
+    }
+
+    /// Takes over the instances of the current deployment. Between two batches: what the old ones did goes out as
+    /// theirs.
+    async fn follow(&mut self) -> Result<(), Halt> {
+        self.hand_over(None).await;
+        let before = self.shared.clock().monotonic();
+        while !self.shared.deployments.is_current(self.chains.generation()) {
+            self.chains = start_chains(&self.shared, self.task).await?;
+        }
+        self.shared.metrics.observe_swap(self.shared.clock().monotonic().saturating_sub(before));
+        Ok(())
     }
 
     async fn work(&mut self, job: &Job) -> Result<(), Halt> {
@@ -121,10 +152,13 @@ impl Mill {
                     Err(BatchError::Incomplete { .. }) => break,
                     Err(error) => return Err(self.failure("input", &error, fetched, position).into()),
                 };
+                if !self.shared.deployments.is_current(self.chains.generation()) {
+                    self.follow().await?;
+                }
                 self.unit.begin_batch(self.shared.clock().monotonic());
                 self.work_batch(job, fetched, &batch, position).await?;
                 position = position.max(batch.next_offset());
-                self.unit.move_to(partition.clone(), position);
+                self.move_to(&partition, position);
                 if self.unit.is_full(self.shared.clock().monotonic()) {
                     self.hand_over(None).await;
                 }
@@ -135,6 +169,11 @@ impl Mill {
         Ok(())
     }
 
+    pub(super) fn move_to(&mut self, partition: &TopicPartition, position: i64) {
+        let metadata = self.chains.metadata(partition.partition);
+        self.unit.move_to(partition.clone(), position, metadata);
+    }
+
     async fn work_batch(
         &mut self,
         job: &Job,
@@ -143,22 +182,30 @@ impl Mill {
         position: i64,
     ) -> Result<(), Halt> {
         let FetchedPartition { topic, partition, batches, .. } = fetched;
-        let input = match InputBatch::open(topic, *partition, batch, batches, position) {
+        let input = match InputBatch::open(Position::Stream, topic, *partition, batch, batches, position) {
             Ok(Some(input)) => input,
             Ok(None) => return Ok(()),
             Err(error) => return Ok(self.reject_batch(job, fetched, batch, position, &error)?),
         };
-        let placed = |halt| match halt {
-            Halt::Asked => Halt::Asked,
-            Halt::Failed(mut failed) => {
-                failed.topic = Some(topic.to_string());
-                failed.partition = Some(*partition);
-                failed.offset = Some(position.max(input.base_offset));
-                Halt::Failed(failed)
+        let mapped = self.transform(&input).await;
+        let first = position.max(input.base_offset);
+        match mapped {
+            Ok(()) => {}
+            Err(Unmapped::Halt(halt)) => return Err(placed(halt, fetched, first)),
+            Err(Unmapped::Bad(plugin, error)) if self.shared.spec.on_error == OnError::Stop => {
+                return Err(placed(self.stopped(*partition, plugin, error), fetched, first));
             }
-        };
-        self.transform(&input).await.map_err(placed)?;
-        let rejected = self.append(&job.topology, &input).map_err(|failure| placed(failure.into()))?;
+            Err(Unmapped::Bad(plugin, error)) => {
+                self.renew(*partition, plugin, &error).await?;
+                self.shared.set_state(StageState::Running);
+                return self
+                    .isolate(&job.topology, &input)
+                    .await
+                    .map_err(|halt| placed(halt, fetched, first));
+            }
+        }
+        let rejected =
+            self.append(&job.topology, &input).map_err(|failure| placed(failure.into(), fetched, first))?;
         self.unit.end_batch(BatchCounts {
             records: input.len(),
             rejected,
@@ -168,41 +215,117 @@ impl Mill {
         Ok(())
     }
 
-    /// Maps one batch, again and again if the plugin asks for it.
-    async fn transform(&mut self, input: &InputBatch) -> Result<(), Halt> {
-        let mut retries = 0;
+    /// Maps one batch: again, if the plugin asks for it, or crashed and may not do so another time.
+    async fn transform(&mut self, input: &InputBatch) -> Result<(), Unmapped> {
+        let (mut retries, mut crashes) = (0, 0);
         loop {
-            let (plugin, error) = match self.chain.transform(input, &self.shared.metrics).await {
+            let chain = self.chains.of_mut(input.partition);
+            let (plugin, error) = match chain.transform(input, &self.shared.metrics).await {
                 Ok(()) => break,
                 Err(failed) => failed,
             };
             self.shared.metrics.count_error(error.kind());
-            let reason = match error {
-                PluginError::Retry(reason) if retries < RETRIES_MAX => reason,
-                error => return Err(Halt::Failed(Box::new(plugin_failure(&self.chain, plugin, error)))),
+            let waited = match &error {
+                PluginError::Retry(reason) if retries < RETRIES_MAX => {
+                    let backoff = (RETRY_BACKOFF_MIN * 2_u32.pow(retries)).min(RETRY_BACKOFF_MAX);
+                    retries += 1;
+                    self.wait(reason.clone(), backoff).await
+                }
+                PluginError::Stop(_) => Err(self.stopped(input.partition, plugin, error)),
+                PluginError::Retry(_) => return Err(Unmapped::Bad(plugin, error)),
+                _ => {
+                    let again = self.after_crash(input.partition, plugin, &error, crashes > 0).await;
+                    match again {
+                        Ok(true) => {}
+                        Ok(false) => return Err(Unmapped::Bad(plugin, error)),
+                        Err(halt) => return Err(Unmapped::Halt(halt)),
+                    }
+                    crashes += 1;
+                    self.wait(error.to_string(), RETRY_BACKOFF_MIN).await
+                }
             };
-            // What is done need not wait for it.
-            self.hand_over(None).await;
-            self.shared.set_state(StageState::Waiting { reason });
-            let backoff = (RETRY_BACKOFF_MIN * 2_u32.pow(retries)).min(RETRY_BACKOFF_MAX);
-            let waited = self.finish.run_until_cancelled(tokio::time::sleep(backoff)).await;
-            waited.ok_or(Halt::Asked)?;
-            retries += 1;
+            waited.map_err(Unmapped::Halt)?;
         }
-        if retries > 0 {
+        if retries + crashes > 0 {
             self.shared.set_state(StageState::Running);
         }
         Ok(())
     }
 
+    /// What is done need not wait for what is tried again.
+    async fn wait(&mut self, reason: String, time: Duration) -> Result<(), Halt> {
+        self.hand_over(None).await;
+        self.shared.set_state(StageState::Waiting { reason });
+        self.finish.run_until_cancelled(tokio::time::sleep(time)).await.ok_or(Halt::Asked)
+    }
+
+    /// A plugin's instance is gone. True if the batch may be tried again: by another one, or by another version.
+    async fn after_crash(
+        &mut self,
+        partition: i32,
+        index: usize,
+        error: &PluginError,
+        again: bool,
+    ) -> Result<bool, Halt> {
+        let reason = error.to_string();
+        let crash = Crash {
+            generation: self.chains.generation(),
+            canary: self.chains.is_canary(partition),
+            index,
+            reason: &reason,
+            again,
+            now: self.shared.clock().monotonic(),
+            wall_ms: self.shared.clock().wall_ms(),
+        };
+        match self.shared.crashed(crash) {
+            AfterCrash::GiveUp => return Ok(false),
+            AfterCrash::Again | AfterCrash::RolledBack(_) => {}
+        }
+        if self.shared.deployments.is_current(self.chains.generation()) {
+            self.renew(partition, index, error).await?;
+        } else {
+            self.follow().await?;
+        }
+        Ok(true)
+    }
+
+    /// Puts a new instance in the place of one that has crashed.
+    pub(super) async fn renew(
+        &mut self,
+        partition: i32,
+        index: usize,
+        error: &PluginError,
+    ) -> Result<(), Halt> {
+        if !error.is_crash() {
+            return Ok(());
+        }
+        let chain = self.chains.of_mut(partition);
+        let restarted = chain.restart(index).await;
+        restarted.map_err(|error| not_started(chain.plugin_name(index), &error))
+    }
+
+    /// The stage stops for that plugin.
+    pub(super) fn stopped(&self, partition: i32, index: usize, error: PluginError) -> Halt {
+        let plugin = self.chains.of(partition).plugin_name(index).to_owned();
+        plugin_failure(plugin, error).into()
+    }
+
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finish.is_cancelled()
+    }
+
     /// Puts what came of the batch into the unit, as a whole or not at all. Returns how many records were rejected.
-    fn append(&mut self, topology: &Topology, input: &InputBatch) -> Result<usize, Box<StageFailure>> {
+    pub(super) fn append(
+        &mut self,
+        topology: &Topology,
+        input: &InputBatch,
+    ) -> Result<usize, Box<StageFailure>> {
         let now_ms = self.shared.clock().wall_ms();
-        let output = self.chain.output(input);
+        let output = self.chains.of(input.partition).output(input);
         let refused = self.unit.assembler.check(&output, now_ms).map_err(|error| {
             let reason = OutputError::NoSuchPartition(error.to_string());
             let reason = PluginError::InvalidOutput(reason);
-            let last = self.shared.spec.plugins.last().map(|plugin| plugin.name.clone());
+            let last = self.chains.of(input.partition).last_name();
             Box::new(StageFailure { plugin: last, ..failure(reason.kind(), &reason) })
         })?;
         let rejections = Rejections::new([output.rejected, &refused].concat());
@@ -220,43 +343,6 @@ impl Mill {
             self.shared.set_last_rejection(&last.reason);
         }
         Ok(rejections.as_slice().len())
-    }
-
-    /// What the stage's policy makes of rejected records.
-    fn settle(
-        &self,
-        topology: &Topology,
-        input: &InputBatch,
-        rejected: &[Rejection],
-        now_ms: i64,
-    ) -> Result<Vec<Letter>, Box<StageFailure>> {
-        let Some(first) = rejected.first() else { return Ok(Vec::new()) };
-        match &self.shared.spec.on_error {
-            OnError::Skip => Ok(Vec::new()),
-            OnError::Stop => {
-                let offset = input.offset(&input.records[first.origin as usize]);
-                let reason = &first.reason;
-                Err(Box::new(match first.plugin {
-                    Some(plugin) => StageFailure {
-                        plugin: Some(self.chain.plugin_name(plugin).to_owned()),
-                        ..failure(
-                            "rejected",
-                            &format!("the plugin rejected the record at offset {offset}: {reason}"),
-                        )
-                    },
-                    None => {
-                        failure("refused", &format!("what comes of the record at offset {offset}: {reason}"))
-                    }
-                }))
-            }
-            OnError::DeadLetter(_) => {
-                let letter = |rejection: &Rejection| {
-                    let original = Original::record(input, &input.records[rejection.origin as usize]);
-                    self.letter(topology, &original, &rejection.reason, rejection.plugin, now_ms)
-                };
-                rejected.iter().map(letter).collect()
-            }
-        }
     }
 
     /// A batch that can't be opened is as bad as a record that a plugin rejects, and must not hold up its partition
@@ -289,40 +375,6 @@ impl Mill {
         Ok(())
     }
 
-    fn letter(
-        &self,
-        topology: &Topology,
-        original: &Original<'_>,
-        reason: &str,
-        plugin: Option<usize>,
-        now_ms: i64,
-    ) -> Result<Letter, Box<StageFailure>> {
-        let (spec, assembler) = (&self.shared.spec, &self.unit.assembler);
-        let plugin = plugin.map(|index| &spec.plugins[index]);
-        let cause = Cause {
-            reason,
-            plugin: plugin.map(|plugin| format!("{}@{}", plugin.name, plugin.plugin.version())),
-            stage: format!("{}.{}", spec.pipeline, spec.name),
-        };
-        let at = spec.to.len();
-        let topic = &topology.outputs[at];
-        let accepted = topic.rules.takes_timestamp(original.timestamp, now_ms);
-        let timestamp = if accepted { original.timestamp } else { now_ms };
-        let fits = |body: &[u8]| assembler.takes(at, timestamp, body, now_ms).is_ok();
-        let body = dead_letter::body(original, &cause, assembler.body_bytes_max(at), fits);
-        // Left are what no cutting mends: a limit that no letter keeps, a key that is missing.
-        let refused = |reason: &dyn std::fmt::Display| Box::new(failure("dead_letter", reason));
-        let body = body.ok_or_else(|| refused(&format!("topic {:?} takes no letter", topic.name)))?;
-        assembler.takes(at, timestamp, &body, now_ms).map_err(|refusal| refused(&refusal))?;
-        Ok(Letter { topic: at, partition: original.partition % topic.partitions, timestamp, body })
-    }
-
-    fn put_letters(&mut self, letters: Vec<Letter>) {
-        for Letter { topic, partition, timestamp, body } in letters {
-            self.unit.assembler.append(topic, partition, timestamp, &body);
-        }
-    }
-
     fn failure(
         &self,
         kind: &'static str,
@@ -340,14 +392,6 @@ impl Mill {
     }
 }
 
-/// A dead letter that its topic takes.
-struct Letter {
-    topic: usize,
-    partition: i32,
-    timestamp: i64,
-    body: Vec<u8>,
-}
-
 pub(super) fn failure(kind: &'static str, reason: &dyn std::fmt::Display) -> StageFailure {
     StageFailure {
         kind,
@@ -360,11 +404,67 @@ pub(super) fn failure(kind: &'static str, reason: &dyn std::fmt::Display) -> Sta
     }
 }
 
-fn plugin_failure(chain: &Chain, plugin: usize, error: PluginError) -> StageFailure {
-    let base = failure(error.kind(), &error);
-    let plugin = Some(chain.plugin_name(plugin).to_owned());
+fn plugin_failure(plugin: String, error: PluginError) -> Box<StageFailure> {
+    let base = StageFailure { plugin: Some(plugin), ..failure(error.kind(), &error) };
+    Box::new(match error {
+        PluginError::Trap { backtrace, .. } => StageFailure { backtrace, ..base },
+        _ => base,
+    })
+}
+
+/// Says where it happened.
+fn placed(halt: Halt, fetched: &FetchedPartition, offset: i64) -> Halt {
+    match halt {
+        Halt::Failed(mut failed) => {
+            failed.topic = Some(fetched.topic.to_string());
+            failed.partition = Some(fetched.partition);
+            // Where a part of the batch was at fault, that is known better.
+            failed.offset.get_or_insert(offset);
+            Halt::Failed(failed)
+        }
+        halt => halt,
+    }
+}
+
+/// The instances of the current deployment: those that were started for this task, or new ones. A version that does
+/// not start is as bad as one that crashes.
+async fn start_chains(shared: &Arc<StageShared>, task: u32) -> Result<Chains, Halt> {
+    let mut again = false;
+    loop {
+        let deployment = shared.deployments.current();
+        if let Some(chains) = shared.deployments.take_prepared(task)
+            && chains.generation() == deployment.generation
+        {
+            return Ok(chains);
+        }
+        let generation = deployment.generation;
+        let NotStarted { plugin, index, canary, error } =
+            match Chains::start(&shared.spec, deployment, shared.clock()).await {
+                Ok(chains) => return Ok(chains),
+                Err(failed) => failed,
+            };
+        let halt = not_started(&plugin, &error);
+        if matches!(halt, Halt::NoRoom(_)) {
+            return Err(halt);
+        }
+        let (now, wall_ms) = (shared.clock().monotonic(), shared.clock().wall_ms());
+        let reason = error.to_string();
+        let crash = Crash { generation, canary, index, reason: &reason, again, now, wall_ms };
+        if shared.crashed(crash) == AfterCrash::GiveUp {
+            return Err(halt);
+        }
+        again = true;
+    }
+}
+
+fn not_started(plugin: &str, error: &StartError) -> Halt {
     match error {
-        PluginError::Trap { backtrace, .. } => StageFailure { plugin, backtrace, ..base },
-        _ => StageFailure { plugin, ..base },
+        StartError::NoRoom { message } => {
+            Halt::NoRoom(format!("plugin {plugin}: no room for another instance: {message}"))
+        }
+        error => Halt::Failed(Box::new(StageFailure {
+            plugin: Some(plugin.to_owned()),
+            ..failure("start", error)
+        })),
     }
 }

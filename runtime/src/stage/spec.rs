@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use millstream_record::Compression;
 
+use super::deployment::Canary;
 use crate::limits::PluginLimits;
 use crate::plugin::Plugin;
 
@@ -30,9 +31,40 @@ pub enum OnError {
 pub struct StagePlugin {
     pub name: String,
     pub plugin: Arc<Plugin>,
+    /// Which of the plugin's versions this is; 0 where there are no versions.
+    pub version: u32,
     /// JSON text.
     pub config: String,
     pub limits: PluginLimits,
+    /// What it goes back to by itself.
+    pub previous: Option<Box<Previous>>,
+}
+
+/// The version before.
+#[derive(Debug, Clone)]
+pub struct Previous {
+    pub plugin: StagePlugin,
+    /// A version that has worked until then (milliseconds since the Unix epoch) is not to blame for what comes after.
+    pub until_ms: i64,
+}
+
+impl StagePlugin {
+    /// Whether instances of the one do what those of the other do.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.version == other.version
+            && self.plugin.sha256() == other.plugin.sha256()
+            && self.config == other.config
+            && self.limits == other.limits
+    }
+
+    /// For the metadata of an offset, and for people.
+    pub(crate) fn label(&self) -> String {
+        match self.version {
+            0 => format!("{}@{}", self.name, self.plugin.version()),
+            number => format!("{}@v{number}:{}", self.name, self.plugin.version()),
+        }
+    }
 }
 
 /// A stage, ready to run: its plugins are compiled and have accepted their configuration.
@@ -43,6 +75,7 @@ pub struct StageSpec {
     pub from: Vec<Arc<str>>,
     /// Empty: the stage copies.
     pub plugins: Vec<StagePlugin>,
+    pub canary: Option<Canary>,
     /// Outputs that name no topic go to the first one.
     pub to: Vec<Arc<str>>,
     pub group: String,
@@ -52,14 +85,8 @@ pub struct StageSpec {
 }
 
 impl StageSpec {
-    /// Whether a stage that runs `self` may go on as it is when `other` is applied.
-    pub(crate) fn same_as(&self, other: &Self) -> bool {
-        let plugin = |a: &StagePlugin, b: &StagePlugin| {
-            a.name == b.name
-                && a.plugin.sha256() == b.plugin.sha256()
-                && a.config == b.config
-                && a.limits == b.limits
-        };
+    /// Whether a stage that runs `self` may go on when `other` is applied, at most with other versions of its plugins.
+    pub(crate) fn is_the_stage_of(&self, other: &Self) -> bool {
         self.from == other.from
             && self.to == other.to
             && self.group == other.group
@@ -67,16 +94,6 @@ impl StageSpec {
             && self.on_error == other.on_error
             && self.compression == other.compression
             && self.plugins.len() == other.plugins.len()
-            && self.plugins.iter().zip(&other.plugins).all(|(a, b)| plugin(a, b))
-    }
-
-    /// What an offset's commit says about who made the outputs: the plugins' versions.
-    pub(crate) fn commit_metadata(&self) -> Arc<str> {
-        let versions: Vec<String> = self
-            .plugins
-            .iter()
-            .map(|plugin| format!("{}@{}", plugin.name, plugin.plugin.version()))
-            .collect();
-        versions.join(",").into()
+            && self.plugins.iter().zip(&other.plugins).all(|(a, b)| a.name == b.name)
     }
 }

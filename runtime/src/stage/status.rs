@@ -10,12 +10,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
+use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
 use super::port::TopicPartition;
 use super::spec::StageSpec;
 use super::unit::UnitCounts;
 use crate::clock::SharedClock;
-use crate::engine::PluginForm;
+use crate::engine::{Contract, PluginForm};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -32,6 +34,8 @@ pub struct RuntimeMetrics {
     errors: Family<Labels, Counter>,
     lag: Family<Labels, Gauge>,
     calls: Family<Labels, Histogram, fn() -> Histogram>,
+    swaps: Family<Labels, Histogram, fn() -> Histogram>,
+    rollbacks: Family<Labels, Counter>,
 }
 
 fn call_seconds() -> Histogram {
@@ -52,6 +56,8 @@ impl RuntimeMetrics {
             errors: Family::default(),
             lag: Family::default(),
             calls: Family::new_with_constructor(call_seconds),
+            swaps: Family::new_with_constructor(call_seconds),
+            rollbacks: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("stage");
         registry.register(
@@ -89,6 +95,11 @@ impl RuntimeMetrics {
         );
         let calls = metrics.calls.clone();
         registry.register_with_unit("plugin_call", "Time of a plugin's calls", Unit::Seconds, calls);
+        let swaps = metrics.swaps.clone();
+        let help = "Time between two batches while other versions of plugins take over";
+        registry.register_with_unit("plugin_swap", help, Unit::Seconds, swaps);
+        let help = "Versions of plugins that were taken back by themselves";
+        registry.register("plugin_rollbacks", help, metrics.rollbacks.clone());
         metrics
     }
 }
@@ -107,6 +118,8 @@ pub(crate) struct StageMetrics {
     lag: Gauge,
     lags: Mutex<BTreeMap<TopicPartition, i64>>,
     calls: Vec<Histogram>,
+    swaps: Histogram,
+    rollbacks: Counter,
 }
 
 impl StageMetrics {
@@ -129,12 +142,18 @@ impl StageMetrics {
             lag: metrics.lag.get_or_create(&labels).clone(),
             lags: Mutex::default(),
             calls: spec.plugins.iter().map(call).collect(),
+            swaps: metrics.swaps.get_or_create(&labels).clone(),
+            rollbacks: counter(&metrics.rollbacks),
             labels,
         }
     }
 
     pub(super) fn observe_call(&self, plugin: usize, time: Duration) {
         self.calls[plugin].observe(time.as_secs_f64());
+    }
+
+    pub(super) fn observe_swap(&self, time: Duration) {
+        self.swaps.observe(time.as_secs_f64());
     }
 
     pub(super) fn count_error(&self, kind: &'static str) {
@@ -197,8 +216,35 @@ pub struct StageFailure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PluginStatus {
     pub name: String,
+    /// The number of the version.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub number: u32,
+    /// The start of the component's hash.
     pub version: String,
     pub form: PluginForm,
+    pub contract: Contract,
+    /// Another version, and the partitions that it is tried on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CanaryStatus {
+    pub number: u32,
+    pub version: String,
+    pub partitions: Vec<i32>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What a stage tells whoever keeps the plugins' versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageEvent {
+    pub pipeline: String,
+    pub stage: String,
+    pub rolled_back: RolledBack,
 }
 
 /// A snapshot of one stage.
@@ -226,11 +272,16 @@ pub struct StageStatus {
     pub lag: i64,
     /// What the last rejected record was rejected for.
     pub last_rejection: Option<String>,
+    /// The last version that was taken back by itself.
+    pub last_rollback: Option<String>,
 }
 
 /// What a stage's tasks share, and others look at.
 pub(crate) struct StageShared {
+    /// As it was when the stage started: which versions of its plugins it runs now is in `deployments`.
     pub(crate) spec: StageSpec,
+    pub(crate) deployments: Deployments,
+    events: mpsc::Sender<StageEvent>,
     pub(crate) metrics: StageMetrics,
     clock: SharedClock,
     life: Mutex<Life>,
@@ -241,13 +292,52 @@ struct Life {
     state: StageState,
     since_ms: i64,
     last_rejection: Option<String>,
+    last_rollback: Option<String>,
 }
 
 impl StageShared {
-    pub(crate) fn new(spec: StageSpec, metrics: &RuntimeMetrics, clock: SharedClock) -> Self {
+    pub(crate) fn new(
+        spec: StageSpec,
+        metrics: &RuntimeMetrics,
+        clock: SharedClock,
+        events: mpsc::Sender<StageEvent>,
+    ) -> Self {
         let metrics = StageMetrics::new(metrics, &spec);
-        let life = Life { state: StageState::Starting, since_ms: clock.wall_ms(), last_rejection: None };
-        Self { spec, metrics, clock, life: Mutex::new(life) }
+        let life = Life {
+            state: StageState::Starting,
+            since_ms: clock.wall_ms(),
+            last_rejection: None,
+            last_rollback: None,
+        };
+        let deployments = Deployments::new(spec.plugins.clone(), spec.canary.clone());
+        Self { spec, deployments, events, metrics, clock, life: Mutex::new(life) }
+    }
+
+    /// Decides what follows from a crash of a plugin. What a rollback means for the plugin's versions is for others
+    /// to write down.
+    pub(super) fn crashed(&self, crash: Crash<'_>) -> AfterCrash {
+        let decided = self.deployments.crashed(crash);
+        let AfterCrash::RolledBack(rolled_back) = &decided else { return decided };
+        let StageSpec { pipeline, name, .. } = &self.spec;
+        let RolledBack { plugin, from, to, reason, .. } = rolled_back;
+        tracing::warn!(
+            pipeline,
+            stage = name,
+            plugin,
+            from,
+            to,
+            reason,
+            "the plugin's version is taken back"
+        );
+        self.metrics.rollbacks.inc();
+        let told = format!("plugin {plugin}: version {from} was taken back for {to}: {reason}");
+        self.life.lock().expect("no code panics while it holds this lock").last_rollback = Some(told);
+        let event =
+            StageEvent { pipeline: pipeline.clone(), stage: name.clone(), rolled_back: rolled_back.clone() };
+        if self.events.try_send(event).is_err() {
+            tracing::error!(pipeline, stage = name, "nobody takes down that a version was taken back");
+        }
+        decided
     }
 
     /// Moves on to `state`. A failure stays: the tasks that stop after it must not hide it.
@@ -291,10 +381,22 @@ impl StageShared {
     pub(crate) fn status(&self) -> StageStatus {
         let life = self.life.lock().expect("no code panics while it holds this lock");
         let Self { spec, metrics, .. } = self;
-        let plugin = |plugin: &super::StagePlugin| PluginStatus {
+        let deployment = self.deployments.current();
+        let canary = |index: usize| {
+            let canary = deployment.canary.as_ref().filter(|canary| canary.index == index)?;
+            Some(CanaryStatus {
+                number: canary.plugin.version,
+                version: canary.plugin.plugin.version(),
+                partitions: canary.partitions.iter().copied().collect(),
+            })
+        };
+        let plugin = |(index, plugin): (usize, &super::StagePlugin)| PluginStatus {
             name: plugin.name.clone(),
+            number: plugin.version,
             version: plugin.plugin.version(),
             form: plugin.plugin.form(),
+            contract: plugin.plugin.contract(),
+            canary: canary(index),
         };
         StageStatus {
             pipeline: spec.pipeline.clone(),
@@ -302,7 +404,7 @@ impl StageShared {
             group: spec.group.clone(),
             from: spec.from.iter().map(ToString::to_string).collect(),
             to: spec.to.iter().map(ToString::to_string).collect(),
-            plugins: spec.plugins.iter().map(plugin).collect(),
+            plugins: deployment.plugins.iter().enumerate().map(plugin).collect(),
             parallelism: spec.parallelism,
             state: life.state.clone(),
             since_ms: life.since_ms,
@@ -315,6 +417,7 @@ impl StageShared {
             commits: metrics.commits.get(),
             lag: metrics.lag.get(),
             last_rejection: life.last_rejection.clone(),
+            last_rollback: life.last_rollback.clone(),
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) struct Gathering {
     compression: Compression,
     pub(super) assembler: Assembler,
     outputs: Vec<OutputBatch>,
-    next_offsets: BTreeMap<TopicPartition, i64>,
+    next_offsets: BTreeMap<TopicPartition, (i64, Arc<str>)>,
     jobs: usize,
     counts: UnitCounts,
     /// Uncompressed where a batch was compressed.
@@ -105,8 +105,9 @@ impl Gathering {
         self.bytes_read += bytes.max(bytes_uncompressed);
     }
 
-    pub(super) fn move_to(&mut self, partition: TopicPartition, next_offset: i64) {
-        self.next_offsets.insert(partition, next_offset);
+    /// `metadata` is what the commit says about who did it.
+    pub(super) fn move_to(&mut self, partition: TopicPartition, next_offset: i64, metadata: &Arc<str>) {
+        self.next_offsets.insert(partition, (next_offset, Arc::clone(metadata)));
     }
 
     pub(super) fn end_job(&mut self) {
@@ -125,15 +126,15 @@ impl Gathering {
     }
 
     /// What was gathered; from here on it is empty again.
-    pub(super) fn take(&mut self, metadata: &Arc<str>, ending: Option<Ending>) -> Unit {
+    pub(super) fn take(&mut self, ending: Option<Ending>) -> Unit {
         let next = Self::new(Arc::clone(&self.topology), self.compression);
         let mut done = std::mem::replace(self, next);
         done.close_assembler(Assembler::new(&[], Compression::None));
-        let offset = |(TopicPartition { topic, partition }, next_offset)| CommittedOffset {
+        let offset = |(TopicPartition { topic, partition }, (next_offset, metadata))| CommittedOffset {
             topic,
             partition,
             next_offset,
-            metadata: Arc::clone(metadata),
+            metadata,
         };
         let offsets = done.next_offsets.into_iter().map(offset).collect();
         let commit = Commit { outputs: done.outputs, offsets };

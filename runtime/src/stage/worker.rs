@@ -60,7 +60,7 @@ impl Worker {
         // Timers only: the plugins' time limits and the waiting between retries.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let thread = thread::Builder::new().name(name).spawn(move || {
-            let work = run(shared, job_receiver, unit_sender, finishing);
+            let work = run(shared, task, job_receiver, unit_sender, finishing);
             runtime.block_on(async {
                 tokio::select! { biased; () = cancelled.cancelled() => (), () = work => () }
             });
@@ -88,11 +88,12 @@ impl Worker {
 
 async fn run(
     shared: Arc<StageShared>,
+    task: u32,
     jobs: mpsc::Receiver<Job>,
     units: mpsc::Sender<Unit>,
     finish: CancellationToken,
 ) {
-    let started = finish.run_until_cancelled(Mill::start(shared, units.clone(), finish.clone())).await;
+    let started = finish.run_until_cancelled(Mill::start(shared, task, units.clone(), finish.clone())).await;
     match started {
         None => {}
         Some(Ok(mut mill)) => mill.run(jobs).await,

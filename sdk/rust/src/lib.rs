@@ -47,7 +47,7 @@ pub use error::{Error, Result};
 pub use millstream_sdk_macros::transform;
 pub use output::{Output, RecordBuilder};
 pub use payload::Payload;
-pub use record::{Header, Headers, Record};
+pub use record::{Header, Headers, Position, Record};
 pub use transform::{NoConfig, Transform};
 
 // What `#[transform]` expands to. A plugin has exports only where there is a host to call them.

@@ -7,9 +7,23 @@ use serde::Deserialize;
 
 use crate::Result;
 
+/// Where a transform stands in the way of the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Position {
+    /// Behind a topic: what comes of its records is written to topics.
+    #[default]
+    Stream,
+    /// In front of a topic: of what producers send, before it is stored. Records have no offsets yet, and each may
+    /// have one output.
+    Ingest,
+    /// Behind a topic, for its readers: nothing is stored, and each record may have one output.
+    View,
+}
+
 /// Where a batch comes from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
+    pub(crate) position: Position,
     pub(crate) topic: String,
     pub(crate) partition: u32,
     pub(crate) base_offset: i64,
@@ -74,6 +88,12 @@ impl<'a> Record<'a> {
             value: message.value.as_deref(),
             headers: Headers(Source::Typed(message.headers.iter())),
         }
+    }
+
+    /// Where the transform stands: the same plugin can do its work in several places.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.batch.position
     }
 
     /// The topic that the record was read from.

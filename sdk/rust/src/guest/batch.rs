@@ -4,12 +4,12 @@ use std::marker::PhantomData;
 
 use super::{init, with_instance};
 use crate::record::Batch;
-use crate::{Error, Transform};
+use crate::{Error, Position, Transform};
 
 #[expect(missing_docs, reason = "generated code")]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "../wit/0.2",
         world: "batch-transformer",
         pub_export_macro: true,
         export_macro_name: "export_batch_guest",
@@ -18,7 +18,7 @@ pub mod bindings {
 }
 
 use bindings::exports::millstream::plugin::transform_batch::{BatchError, BatchInfo, BatchOutput, Guest};
-use bindings::millstream::plugin::types::RejectedRecord;
+use bindings::millstream::plugin::types::{Position as WitPosition, RejectedRecord};
 
 /// Makes a component's export out of a transform.
 pub struct BatchGuest<T>(PhantomData<T>);
@@ -30,6 +30,7 @@ impl<T: Transform> Guest for BatchGuest<T> {
 
     fn transform(info: BatchInfo, records: Vec<u8>) -> Result<BatchOutput, BatchError> {
         let batch = Batch {
+            position: position(info.position),
             topic: info.topic,
             partition: info.partition,
             base_offset: info.base_offset,
@@ -47,6 +48,14 @@ impl<T: Transform> Guest for BatchGuest<T> {
             Err(Error::Retry(reason)) => Err(BatchError::Retry(reason)),
             Err(Error::Stop(reason) | Error::Reject(reason)) => Err(BatchError::Stop(reason)),
         }
+    }
+}
+
+fn position(position: WitPosition) -> Position {
+    match position {
+        WitPosition::Stream => Position::Stream,
+        WitPosition::Ingest => Position::Ingest,
+        WitPosition::View => Position::View,
     }
 }
 

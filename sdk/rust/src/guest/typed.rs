@@ -5,12 +5,12 @@ use std::marker::PhantomData;
 use super::{init, with_instance};
 use crate::output::{TypedBody, TypedOutput};
 use crate::record::{Batch, Message};
-use crate::{Error, Transform};
+use crate::{Error, Position, Transform};
 
 #[expect(missing_docs, reason = "generated code")]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "../wit/0.2",
         world: "transformer",
         pub_export_macro: true,
         export_macro_name: "export_typed_guest",
@@ -19,7 +19,7 @@ pub mod bindings {
 }
 
 use bindings::exports::millstream::plugin::transform as wit;
-use bindings::millstream::plugin::types::RejectedRecord;
+use bindings::millstream::plugin::types::{Position as WitPosition, RejectedRecord};
 
 /// Makes a component's export out of a transform.
 pub struct TypedGuest<T>(PhantomData<T>);
@@ -34,6 +34,7 @@ impl<T: Transform> wit::Guest for TypedGuest<T> {
         messages: Vec<wit::Message>,
     ) -> Result<wit::BatchOutput, wit::BatchError> {
         let batch = Batch {
+            position: position(info.position),
             topic: info.topic,
             partition: info.partition,
             base_offset: info.base_offset,
@@ -86,6 +87,14 @@ impl From<TypedBody> for wit::MessageBody {
     fn from(body: TypedBody) -> Self {
         let headers = body.headers.into_iter().map(|(key, value)| wit::Header { key, value }).collect();
         Self { key: body.key, value: body.value, headers }
+    }
+}
+
+fn position(position: WitPosition) -> Position {
+    match position {
+        WitPosition::Stream => Position::Stream,
+        WitPosition::Ingest => Position::Ingest,
+        WitPosition::View => Position::View,
     }
 }
 

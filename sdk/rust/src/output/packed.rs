@@ -1,4 +1,4 @@
-//! Outputs of the contract's fast form, packed as `sdk/wit/transform-batch.wit` says.
+//! Outputs of the contract's fast form, packed as `sdk/wit/0.2/transform-batch.wit` says.
 
 use millstream_record::Header;
 use millstream_record::varint::{put_varint, put_varlong, varint_bytes};

@@ -1,0 +1,48 @@
+//! Another deployment for a running stage. Its instances are started first, on a thread of their own, beside those that
+//! work; each task then takes its own between two batches.
+
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::oneshot;
+
+use crate::stage::{Chains, Deployment, StageShared, StageSpec};
+
+/// Returns when the stage has the new deployment. A task that is in the middle of a batch takes it after that.
+pub(super) async fn swap(shared: &Arc<StageShared>, spec: &StageSpec) {
+    let next = shared.deployments.next(spec.plugins.clone(), spec.canary.clone());
+    let (sender, prepared) = oneshot::channel();
+    let (stage, deployment) = (Arc::clone(shared), Arc::clone(&next));
+    let work = move || {
+        // Nobody may be there to receive it.
+        let _ = sender.send(prepare(&stage, &deployment));
+    };
+    let spawned = thread::Builder::new().name(format!("swap-{}", spec.name)).spawn(work);
+    let prepared = match spawned {
+        Ok(_) => prepared.await.unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(stage = spec.name, %error, "no thread to start the new instances on");
+            Vec::new()
+        }
+    };
+    shared.deployments.replace(next, prepared);
+}
+
+/// Instances for all tasks. Those that can't be started beside the others are started when those are gone.
+fn prepare(shared: &StageShared, deployment: &Arc<Deployment>) -> Vec<Chains> {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+        return Vec::new();
+    };
+    let mut prepared = Vec::new();
+    for _ in 0..shared.spec.parallelism {
+        let started = Chains::start(&shared.spec, Arc::clone(deployment), shared.clock());
+        match runtime.block_on(started) {
+            Ok(chains) => prepared.push(chains),
+            Err(failed) => {
+                tracing::info!(stage = shared.spec.name, %failed, "not started beside the old one");
+                break;
+            }
+        }
+    }
+    prepared
+}

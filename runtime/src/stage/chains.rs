@@ -1,0 +1,119 @@
+//! The chains of one task: that of all partitions, and that of the canary's.
+
+use std::sync::Arc;
+
+use super::chain::Chain;
+use super::deployment::Deployment;
+use super::spec::{StagePlugin, StageSpec};
+use crate::clock::SharedClock;
+use crate::plugin::StartError;
+
+/// The live instances of one task.
+pub(crate) struct Chains {
+    deployment: Arc<Deployment>,
+    stable: Lane,
+    canary: Option<Lane>,
+}
+
+struct Lane {
+    chain: Chain,
+    /// What the commits of its partitions say: who made the outputs.
+    metadata: Arc<str>,
+}
+
+/// A plugin that did not start.
+pub(crate) struct NotStarted {
+    pub(super) plugin: String,
+    pub(super) index: usize,
+    pub(super) canary: bool,
+    pub(super) error: StartError,
+}
+
+impl std::fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "plugin {}: {}", self.plugin, self.error)
+    }
+}
+
+impl Chains {
+    pub(crate) async fn start(
+        spec: &StageSpec,
+        deployment: Arc<Deployment>,
+        clock: &SharedClock,
+    ) -> Result<Self, NotStarted> {
+        let stable = Lane::start(spec, &deployment.plugins, clock).await;
+        let stable = stable.map_err(|(index, error)| NotStarted {
+            plugin: deployment.plugins[index].name.clone(),
+            index,
+            canary: false,
+            error,
+        })?;
+        let canary = match deployment.canary_plugins() {
+            None => None,
+            Some(plugins) => match Lane::start(spec, &plugins, clock).await {
+                Ok(lane) => Some(lane),
+                Err((index, error)) => {
+                    let plugin = plugins[index].name.clone();
+                    return Err(NotStarted { plugin, index, canary: true, error });
+                }
+            },
+        };
+        Ok(Self { deployment, stable, canary })
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.deployment.generation
+    }
+
+    /// Whether records of this partition go through the canary.
+    pub(super) fn is_canary(&self, partition: i32) -> bool {
+        let canary = self.deployment.canary.as_ref();
+        canary.is_some_and(|canary| canary.partitions.contains(&partition))
+    }
+
+    /// The version that stands there in the chain of a partition.
+    pub(super) fn plugin(&self, partition: i32, index: usize) -> &StagePlugin {
+        match &self.deployment.canary {
+            Some(canary) if canary.index == index && self.is_canary(partition) => &canary.plugin,
+            _ => &self.deployment.plugins[index],
+        }
+    }
+
+    pub(super) fn of(&self, partition: i32) -> &Chain {
+        &self.lane(partition).chain
+    }
+
+    pub(super) fn of_mut(&mut self, partition: i32) -> &mut Chain {
+        match &mut self.canary {
+            Some(lane)
+                if self.deployment.canary.as_ref().is_some_and(|c| c.partitions.contains(&partition)) =>
+            {
+                &mut lane.chain
+            }
+            _ => &mut self.stable.chain,
+        }
+    }
+
+    pub(super) fn metadata(&self, partition: i32) -> &Arc<str> {
+        &self.lane(partition).metadata
+    }
+
+    fn lane(&self, partition: i32) -> &Lane {
+        match &self.canary {
+            Some(lane) if self.is_canary(partition) => lane,
+            _ => &self.stable,
+        }
+    }
+}
+
+impl Lane {
+    async fn start(
+        spec: &StageSpec,
+        plugins: &[StagePlugin],
+        clock: &SharedClock,
+    ) -> Result<Self, (usize, StartError)> {
+        let chain = Chain::start(spec, plugins, clock).await?;
+        let versions: Vec<String> = plugins.iter().map(StagePlugin::label).collect();
+        Ok(Self { chain, metadata: versions.join(",").into() })
+    }
+}

@@ -1,0 +1,108 @@
+//! Finding the records that a plugin can't live with: a batch that crashes it is halved, and its halves, until what
+//! crashes is one record. That is rejected, and the rest goes on.
+
+use std::ops::Range;
+
+use super::mill::{Halt, Mill};
+use super::port::TopicPartition;
+use super::rejections::Rejection;
+use super::unit::BatchCounts;
+use super::worker::Topology;
+use crate::batch::InputBatch;
+use crate::plugin::PluginError;
+
+/// Crashes that are spent on one batch. Beyond them what crashes is rejected as a whole: each may take as long as a call
+/// may.
+const CRASHES_MAX: u32 = 64;
+
+impl Mill {
+    /// Maps what can be mapped of a batch that failed as a whole, and rejects the rest. What is done is in the unit, and
+    /// its offset with it.
+    pub(super) async fn isolate(&mut self, topology: &Topology, input: &InputBatch) -> Result<(), Halt> {
+        let mut crashes_left = CRASHES_MAX;
+        // Last in, first out: the records keep their order.
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        parts.push(0..input.len());
+        while let Some(range) = parts.pop() {
+            tokio::task::yield_now().await;
+            if self.is_finishing() {
+                return Err(Halt::Asked);
+            }
+            let part = input.slice(range.clone());
+            let chain = self.chains.of_mut(input.partition);
+            let (plugin, error) = match chain.transform(&part, &self.shared.metrics).await {
+                Ok(()) => {
+                    let rejected =
+                        self.append(topology, &part).map_err(|failure| at(failure.into(), &part))?;
+                    self.end_part(input, &range, &part, rejected).await;
+                    continue;
+                }
+                Err(failed) => failed,
+            };
+            self.shared.metrics.count_error(error.kind());
+            self.renew(input.partition, plugin, &error).await?;
+            if matches!(error, PluginError::Stop(_)) {
+                return Err(at(self.stopped(input.partition, plugin, error), &part));
+            }
+            if range.len() > 1 && crashes_left > 0 {
+                crashes_left -= 1;
+                let middle = range.start + range.len() / 2;
+                parts.push(middle..range.end);
+                parts.push(range.start..middle);
+                continue;
+            }
+            let rejected = self.reject(topology, &part, plugin, &error).map_err(|halt| at(halt, &part))?;
+            self.end_part(input, &range, &part, rejected).await;
+        }
+        Ok(())
+    }
+
+    /// Rejects all records of a part.
+    fn reject(
+        &mut self,
+        topology: &Topology,
+        part: &InputBatch,
+        plugin: usize,
+        error: &PluginError,
+    ) -> Result<usize, Halt> {
+        let reason = error.to_string();
+        let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: reason.clone() };
+        let rejected: Vec<Rejection> = (0..part.count()).map(rejection).collect();
+        let now_ms = self.shared.clock().wall_ms();
+        let letters = self.settle(topology, part, &rejected, now_ms)?;
+        self.put_letters(letters);
+        self.shared.set_last_rejection(&reason);
+        Ok(rejected.len())
+    }
+
+    async fn end_part(
+        &mut self,
+        input: &InputBatch,
+        range: &Range<usize>,
+        part: &InputBatch,
+        rejected: usize,
+    ) {
+        let bytes = part.section.len();
+        let counts = BatchCounts { records: part.len(), rejected, bytes, bytes_uncompressed: bytes };
+        self.unit.end_batch(counts);
+        // Behind the last part lies the end of the batch, which is not this function's.
+        let Some(next) = input.records.get(range.end) else { return };
+        let partition =
+            TopicPartition { topic: std::sync::Arc::clone(&input.topic), partition: input.partition };
+        self.move_to(&partition, input.offset(next));
+        if self.unit.is_full(self.shared.clock().monotonic()) {
+            self.hand_over(None).await;
+        }
+    }
+}
+
+/// Says where in the batch it happened.
+fn at(halt: Halt, part: &InputBatch) -> Halt {
+    match halt {
+        Halt::Failed(mut failed) => {
+            failed.offset = part.records.first().map(|record| part.offset(record));
+            Halt::Failed(failed)
+        }
+        halt => halt,
+    }
+}

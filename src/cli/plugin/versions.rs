@@ -1,0 +1,139 @@
+//! `millstream plugin list|versions|deploy|promote|rollback`, through the admin listener.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::cli::admin_client::{AdminClient, path_segment, problem_text};
+use crate::cli::failure::Failure;
+use crate::cli::node_args::{
+    PluginDeployArgs, PluginName, PluginRollbackArgs, PluginVersionsArgs, StatusArgs,
+};
+use crate::cli::output::{self, Output, Table};
+use crate::cli::timestamp;
+use crate::node::{DeployRequest, PluginVersions, RollbackRequest, plugin_hash};
+
+/// Of a hash, enough for people.
+const HASH_SHOWN: usize = 12;
+
+type All = BTreeMap<String, PluginVersions>;
+
+pub(super) fn list(args: &StatusArgs, output: &mut Output) -> Result<(), Failure> {
+    let all: All = AdminClient::new(&args.connection).get("/v1/versions")?;
+    if output.json() {
+        return output.document(&all);
+    }
+    let mut table = Table::new(["PLUGIN", "VERSION", "SHA-256", "SINCE", "PREVIOUS", "TRIED"]);
+    for (pipeline, plugins) in &all {
+        for (plugin, versions) in plugins {
+            let number = |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |n| n.to_string());
+            let tried = versions.canary.as_ref().map_or_else(
+                || "-".to_owned(),
+                |canary| format!("{} on {}", canary.version, partitions(&canary.partitions)),
+            );
+            table.row([
+                format!("{pipeline}/{plugin}"),
+                versions.active.to_string(),
+                short(&versions.active().sha256),
+                timestamp::format(versions.active_since_ms),
+                number(versions.previous),
+                tried,
+            ]);
+        }
+    }
+    output.table(&table)
+}
+
+pub(super) fn versions(args: &PluginVersionsArgs, output: &mut Output) -> Result<(), Failure> {
+    let all: All = AdminClient::new(&args.connection).get("/v1/versions")?;
+    let PluginName { pipeline, plugin } = &args.name;
+    let versions = all.get(pipeline).and_then(|plugins| plugins.get(plugin));
+    let Some(versions) = versions else {
+        let address = args.connection.admin.clone();
+        let reason = format!("no plugin is called {pipeline}/{plugin}: `millstream plugin list` lists them");
+        return Err(Failure::Admin { address, reason });
+    };
+    if output.json() {
+        return output.document(versions);
+    }
+    let mut table = Table::new(["VERSION", "SHA-256", "DEPLOYED", "CONFIG", "STATE"]);
+    for version in &versions.versions {
+        let state = if version.number == versions.active {
+            "runs".to_owned()
+        } else if let Some(canary) = versions.canary.as_ref().filter(|c| c.version == version.number) {
+            format!("is tried on {}", partitions(&canary.partitions))
+        } else if let Some(taken_back) = &version.taken_back {
+            format!("taken back at {}: {}", timestamp::format(taken_back.at_ms), taken_back.reason)
+        } else if versions.previous == Some(version.number) {
+            "previous".to_owned()
+        } else {
+            String::new()
+        };
+        table.row([
+            version.number.to_string(),
+            short(&version.sha256),
+            timestamp::format(version.deployed_ms),
+            version.config.to_string(),
+            state,
+        ]);
+    }
+    output.table(&table)
+}
+
+pub(super) fn deploy(args: &PluginDeployArgs, output: &mut Output) -> Result<(), Failure> {
+    let path = &args.file;
+    let bytes = fs::read(path).map_err(|source| Failure::Input { path: path.clone(), source })?;
+    let client = AdminClient::new(&args.connection);
+    let sha256 = plugin_hash(&bytes);
+    client.put_plugin(&sha256, &bytes)?;
+    let partitions = args.partitions.as_ref().map(|partitions| partitions.iter().copied().collect());
+    let request = DeployRequest { sha256, config: args.config.clone(), partitions };
+    let outcome = client.post(&path_of(&args.name, "deploy"), &request)?;
+    let done = if args.partitions.is_some() { "is tried" } else { "runs" };
+    report(&args.name, &outcome, done, output)
+}
+
+pub(super) fn promote(args: &PluginVersionsArgs, output: &mut Output) -> Result<(), Failure> {
+    let outcome = AdminClient::new(&args.connection).post(&path_of(&args.name, "promote"), &json!({}))?;
+    report(&args.name, &outcome, "runs", output)
+}
+
+pub(super) fn roll_back(args: &PluginRollbackArgs, output: &mut Output) -> Result<(), Failure> {
+    let request = RollbackRequest { to: args.to };
+    let outcome = AdminClient::new(&args.connection).post(&path_of(&args.name, "rollback"), &request)?;
+    report(&args.name, &outcome, "runs", output)
+}
+
+fn report(name: &PluginName, outcome: &Value, done: &str, output: &mut Output) -> Result<(), Failure> {
+    for warning in outcome["warnings"].as_array().into_iter().flatten() {
+        output::remark(problem_text(warning));
+    }
+    if output.json() {
+        return output.document(outcome);
+    }
+    let PluginName { pipeline, plugin } = name;
+    output.line(format_args!("{pipeline}/{plugin}: version {} {done}", outcome["version"]))?;
+    for (key, text) in [("swapped", "swapped in"), ("restarted", "restarted"), ("started", "started")] {
+        let stages = outcome[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let stages = stages.collect::<Vec<_>>().join(", ");
+        if !stages.is_empty() {
+            output.line(format_args!("  {text}: {stages}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn path_of(name: &PluginName, action: &str) -> String {
+    let PluginName { pipeline, plugin } = name;
+    format!("/v1/pipelines/{}/plugins/{}/{action}", path_segment(pipeline), path_segment(plugin))
+}
+
+fn short(sha256: &str) -> String {
+    sha256.chars().take(HASH_SHOWN).collect()
+}
+
+fn partitions<'a>(partitions: impl IntoIterator<Item = &'a i32>) -> String {
+    let partitions: Vec<String> = partitions.into_iter().map(i32::to_string).collect();
+    format!("partitions {}", partitions.join(","))
+}

@@ -1,0 +1,124 @@
+//! Versions of plugins, through the command line: deployed under load, taken back, tried on some partitions.
+
+use super::*;
+
+const PIPELINE: &str = "pipeline: p\ntopics: {in: {partitions: 2}, out: {partitions: 2}}\nplugins:\n  f:\n    \
+                        file: FILE\n    config: CONFIG\nstages:\n  s: {from: in, plugin: f, to: out}\n";
+
+fn plugin(node: &Node, args: &[&str]) -> Ended {
+    admin(node, &[&["plugin"], args].concat())
+}
+
+fn versions(node: &Node) -> Value {
+    succeed(&plugin(node, &["versions", "p/f", "--json"]))
+}
+
+fn active(node: &Node) -> u64 {
+    stage_of(&status(node), "s")["plugins"][0]["number"].as_u64().expect("a number")
+}
+
+/// A filter that keeps what is not `null`, in so many versions as are asked for: each has a configuration of its own.
+fn config(version: u32) -> String {
+    format!("{{\"header\": \"none\", \"action\": \"drop\", \"equals\": \"{version}\"}}")
+}
+
+#[test]
+fn versions_are_swapped_under_load_and_nothing_is_lost_or_doubled() {
+    const RECORDS: usize = 20_000;
+    const VERSIONS: u32 = 12;
+    let node = Node::start();
+    let text = PIPELINE.replace("FILE", FILTER).replace("CONFIG", &config(1));
+    let (_dir, file) = pipeline_file(&text);
+    succeed(&apply(&node, &file));
+    let bootstrap = node.bootstrap();
+    let load = std::thread::spawn(move || {
+        let producer = producer(&bootstrap);
+        for number in 0..RECORDS {
+            produce(&producer, "in", &number.to_string());
+            if number % 100 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(30));
+            }
+        }
+        producer.flush(PATIENCE).expect("everything is acknowledged");
+    });
+    for version in 2..=VERSIONS {
+        let deployed =
+            succeed(&plugin(&node, &["deploy", "p/f", FILTER, "--config", &config(version), "--json"]));
+        assert_eq!(
+            (&deployed["version"], &deployed["swapped"]),
+            (&json!(version), &json!(["s"])),
+            "{deployed}"
+        );
+        assert_eq!(active(&node), u64::from(version));
+    }
+    load.join().expect("the load goes on to its end");
+    assert!(until(|| stored(&node, "out") >= RECORDS), "{:#}", status(&node));
+    let mut found: Vec<usize> = read(&node, "out").iter().map(|value| value.parse().unwrap()).collect();
+    found.sort_unstable();
+    assert!(found.into_iter().eq(0..RECORDS), "each record is there once");
+    // What runs is what was deployed last, also after a restart.
+    let node = node.kill().start();
+    assert!(until(|| stage_of(&status(&node), "s")["state"] == "running"), "{:#}", status(&node));
+    assert_eq!(active(&node), u64::from(VERSIONS));
+    let back = succeed(&plugin(&node, &["rollback", "p/f", "--json"]));
+    assert_eq!((&back["version"], &back["swapped"]), (&json!(VERSIONS - 1), &json!(["s"])));
+    let refused = plugin(&node, &["rollback", "p/f", "--to", "99"]);
+    assert!(refused.stderr.contains("there is no version 99"), "{}", refused.stderr);
+    // The file that is applied again is what is wanted then.
+    let applied = succeed(&apply(&node, &file));
+    assert_eq!(applied["swapped"], json!(["s"]), "{applied}");
+    assert_eq!(active(&node), 1);
+}
+
+#[test]
+fn a_version_that_crashes_is_taken_back_and_stays_so() {
+    let node = Node::start();
+    let text = PIPELINE.replace("FILE", FILTER).replace("CONFIG", &config(1));
+    let (_dir, file) = pipeline_file(&text);
+    succeed(&apply(&node, &file));
+    succeed(&plugin(&node, &["deploy", "p/f", HOSTILE, "--config", "{}", "--json"]));
+    assert_eq!(active(&node), 2);
+    let producer = producer(&node.bootstrap());
+    for value in ["before", "panic", "after"] {
+        produce(&producer, "in", value);
+        producer.flush(PATIENCE).expect("everything is acknowledged");
+    }
+    assert!(until(|| stored(&node, "out") == 3), "{:#}\n{}", status(&node), node.stderr());
+    assert_eq!(active(&node), 1);
+    let written_down = until(|| versions(&node)["active"] == 1);
+    assert!(written_down, "{:#}\n{}", versions(&node), node.stderr());
+    let reason = &versions(&node)["versions"][1]["taken_back"]["reason"];
+    assert!(reason.as_str().is_some_and(|reason| reason.contains("told to panic")), "{reason}");
+    let node = node.stop().start();
+    assert!(until(|| stage_of(&status(&node), "s")["state"] == "running"), "{:#}", status(&node));
+    assert_eq!(active(&node), 1);
+    let table = plugin(&node, &["versions", "p/f"]);
+    assert!(table.stdout.contains("taken back at"), "{}", table.stdout);
+}
+
+#[test]
+fn a_version_is_tried_on_some_partitions_first() {
+    let node = Node::start();
+    let text = PIPELINE.replace("FILE", FILTER).replace("CONFIG", &config(1));
+    let (_dir, file) = pipeline_file(&text);
+    succeed(&apply(&node, &file));
+    // It keeps nothing.
+    let nothing = r#"{"header": "none", "equals": "x"}"#;
+    let deploy = ["deploy", "p/f", FILTER, "--config", nothing, "--partitions", "1", "--json"];
+    assert_eq!(succeed(&plugin(&node, &deploy))["swapped"], json!(["s"]));
+    let canary = stage_of(&status(&node), "s")["plugins"][0]["canary"].clone();
+    assert_eq!((&canary["number"], &canary["partitions"]), (&json!(2), &json!([1])));
+    let producer = producer(&node.bootstrap());
+    for partition in [0, 1] {
+        let record = BaseRecord::<(), str>::to("in").payload("x").partition(partition);
+        producer.send(record).expect("there is room in the queue");
+    }
+    producer.flush(PATIENCE).expect("everything is acknowledged");
+    assert!(until(|| stage_of(&status(&node), "s")["records_in"] == 2), "{:#}", status(&node));
+    assert_eq!(stored(&node, "out"), 1);
+    assert_eq!(succeed(&plugin(&node, &["promote", "p/f", "--json"]))["version"], 2);
+    assert_eq!(versions(&node)["previous"], 1);
+    assert_eq!(active(&node), 2);
+    let list = plugin(&node, &["list"]);
+    assert!(list.stdout.contains("p/f"), "{}", list.stdout);
+}
