@@ -170,6 +170,7 @@ pub(crate) struct LogDirMetrics {
     reclaimed: Counter,
     compacted: Counter,
     compacted_away: Counter,
+    uncleanable: Counter,
     scrubbed: Counter,
     damaged: Counter,
     failed: Gauge,
@@ -189,6 +190,7 @@ impl LogDirMetrics {
             reclaimed: Counter::default(),
             compacted: Counter::default(),
             compacted_away: Counter::default(),
+            uncleanable: Counter::default(),
             scrubbed: Counter::default(),
             damaged: Counter::default(),
             failed: Gauge::default(),
@@ -221,31 +223,41 @@ impl LogDirMetrics {
             Unit::Bytes,
             metrics.reclaimed.clone(),
         );
+        metrics.register_upkeep(log);
+        metrics
+    }
+
+    /// What is done to what is stored, rather than what is stored.
+    fn register_upkeep(&self, log: &mut Registry) {
         log.register_with_unit(
             "compacted",
             "Bytes of record batches that compaction read",
             Unit::Bytes,
-            metrics.compacted.clone(),
+            self.compacted.clone(),
         );
         log.register_with_unit(
             "compacted_away",
             "Bytes of them that it did not write again",
             Unit::Bytes,
-            metrics.compacted_away.clone(),
+            self.compacted_away.clone(),
+        );
+        log.register(
+            "uncleanable_partitions",
+            "Partitions that can't be read, and are not compacted until the node starts again",
+            self.uncleanable.clone(),
         );
         log.register_with_unit(
             "scrubbed",
             "Bytes of record batches that were read to check them",
             Unit::Bytes,
-            metrics.scrubbed.clone(),
+            self.scrubbed.clone(),
         );
         log.register(
             "damaged_batches",
             "Record batches that a scrub found damaged; one that stays damaged counts in each pass",
-            metrics.damaged.clone(),
+            self.damaged.clone(),
         );
-        log.register("dirs_failed", "Log dirs that are offline after an I/O error", metrics.failed.clone());
-        metrics
+        log.register("dirs_failed", "Log dirs that are offline after an I/O error", self.failed.clone());
     }
 }
 
@@ -272,6 +284,10 @@ impl LogMetrics for LogDirMetrics {
     fn compacted(&self, compacted: &Compacted) {
         self.compacted.inc_by(compacted.bytes_before);
         self.compacted_away.inc_by(compacted.bytes_before.saturating_sub(compacted.bytes_after));
+    }
+
+    fn uncleanable(&self) {
+        self.uncleanable.inc();
     }
 
     fn scrubbed(&self, bytes: u64, damaged: u64) {

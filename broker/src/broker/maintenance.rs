@@ -94,7 +94,11 @@ pub(super) async fn compact(broker: Arc<Broker>) {
     let keys_bytes_max = usize::try_from(broker.config.log_cleaner_dedupe_buffer_size).unwrap_or(usize::MAX);
     while broker.sleep(interval).await {
         let compacting = Arc::clone(&broker);
-        blocking(move || compact_all(&compacting, keys_bytes_max)).await;
+        let compacted = tokio::task::spawn_blocking(move || compact_all(&compacting, keys_bytes_max)).await;
+        // It works on bytes that clients chose: what one log does to it must not keep it from all the others.
+        if let Err(error) = compacted {
+            tracing::error!(%error, "compaction panicked, and begins anew");
+        }
     }
 }
 
@@ -119,21 +123,26 @@ fn compact_all(broker: &Broker, keys_bytes_max: usize) {
             delete_retention_ms: config.delete_retention_ms,
             segment_bytes: config.segment_bytes.unsigned_abs().into(),
             segment_ms: config.segment_ms,
+            retention_ms: Some(config.retention_ms).filter(|&ms| config.cleanup_policy.delete && ms >= 0),
             upper_bound: partition.bounds().last_stable,
         })
     };
     let stop = || broker.stopping.is_cancelled();
     for dir in broker.topics.log_dirs() {
-        match dir.compact(broker.clock.wall_ms(), keys_bytes_max, policy, &stop) {
-            Ok(compacted) if compacted.logs > 0 => {
-                let Compacted { logs, bytes_before, bytes_after } = compacted;
-                tracing::debug!(dir = %dir.path().display(), logs, bytes_before, bytes_after, "compacted");
-            }
-            Ok(_) => {}
-            Err(_) if stop() => return,
-            Err(error) => {
-                let error = &*error as &dyn std::error::Error;
-                tracing::error!(dir = %dir.path().display(), error, "can't compact");
+        // A call takes on so much that a stop, or whoever gives space back, needs not wait for long.
+        while !stop() {
+            match dir.compact(broker.clock.wall_ms(), keys_bytes_max, policy, &stop) {
+                Ok(compacted) if compacted.logs > 0 => {
+                    let Compacted { logs, bytes_before, bytes_after } = compacted;
+                    tracing::debug!(dir = %dir.path().display(), logs, bytes_before, bytes_after, "compacted");
+                }
+                Ok(_) => break,
+                Err(_) if stop() => return,
+                Err(error) => {
+                    let error = &*error as &dyn std::error::Error;
+                    tracing::error!(dir = %dir.path().display(), error, "can't compact");
+                    break;
+                }
             }
         }
     }

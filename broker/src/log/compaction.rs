@@ -14,15 +14,15 @@
 //! Offsets don't change, and gaps stay. As in Kafka, the newest segment isn't touched, and a log is due when a
 //! part of it that was never compacted (`min.cleanable.dirty.ratio`) is large enough, or old enough.
 
-mod bits;
+mod due;
 mod filter;
 mod key_map;
 mod output;
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::bits::Bits;
+use self::due::Due;
 use self::filter::{Filter, Filtered, filter};
 use self::key_map::KeyMap;
 use self::output::Output;
@@ -33,9 +33,14 @@ use super::error::StorageError;
 use super::partition::{Log, LogInner};
 use super::queue::Command;
 use super::reclaim::each_live_batch;
+use super::recovery::batch_is_intact;
 use super::segment::Segment;
-use super::span::{Span, SpanIndex};
+use super::span::Span;
 use crate::ids::Offset;
+
+/// What one call compacts, unless a single log has more: so much is lost where a node stops in the middle, and for
+/// so long nothing else gives space back.
+const RUN_BYTES_MAX: u64 = 1 << 30;
 
 /// How a topic is compacted, by the names of its configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +53,8 @@ pub struct CompactionPolicy {
     /// What a log may have in the newest segment before that is sealed for it.
     pub segment_bytes: u64,
     pub segment_ms: i64,
+    /// Records older than that may go with the others (`cleanup.policy=compact,delete`).
+    pub retention_ms: Option<i64>,
     /// Records from here on are left alone: the high watermark, or the last stable offset.
     pub upper_bound: Offset,
 }
@@ -61,20 +68,11 @@ pub struct Compacted {
     pub bytes_after: u64,
 }
 
-/// A log that is due.
-struct Due {
-    log: Arc<Log>,
-    policy: CompactionPolicy,
-    /// What compaction has not seen yet, and may look at.
-    dirty: Range<i64>,
-    bytes: u64,
-}
-
 impl LogDir {
-    /// Compacts the logs that are due; `policy` tells how, for those that are compacted. Keys take up to
-    /// `keys_bytes_max` of memory at a time. Blocks; one call at a time does it, and readers and the writer go
-    /// on meanwhile. An error is of a read, or of a file that nothing refers to yet: the log dir goes on. So it is
-    /// when `stop` says so.
+    /// Compacts logs that are due, some of them; call it again until there are none. `policy` tells how, for those
+    /// that are compacted. Keys take up to `keys_bytes_max` of memory. Blocks; one call at a time does it, and
+    /// readers and the writer go on meanwhile. An error is of a read, or of a file that nothing refers to yet: the
+    /// log dir goes on, and a log that can't be read is left alone from then on. So it is when `stop` says so.
     pub fn compact(
         &self,
         now_ms: i64,
@@ -93,15 +91,11 @@ impl LogDir {
         let mut logs = self.logs();
         logs.sort_by_key(|log| log.number());
         let (mut due, mut wants_seal) = (Vec::new(), false);
-        for log in logs {
+        for log in logs.into_iter().filter(|log| !log.is_uncleanable()) {
             let Some(policy) = policy(&log) else { continue };
-            let inner = log.inner();
-            wants_seal |= inner.has_much_in(&newest, &policy, now_ms);
-            let dirty = inner.dirty_part(&newest, &policy, now_ms);
-            drop(inner);
-            if let Some((dirty, bytes)) = dirty {
-                due.push(Due { log, policy, dirty, bytes });
-            }
+            wants_seal |= log.inner().has_much_in(&newest, &policy, now_ms);
+            let found = Due::find(log.clone(), &newest, policy, now_ms);
+            due.extend(found.map_err(|error| unreadable(shared, &log, error))?);
         }
         let first_free = segments.last().map_or(1, |last| last.number + 1);
         let numbers = first_free..newest.number;
@@ -109,32 +103,49 @@ impl LogDir {
         if wants_seal || (!due.is_empty() && numbers.is_empty()) {
             shared.ask(Command::Roll)?;
         }
-        if due.is_empty() || numbers.is_empty() || !has_room(shared, &due) {
+        let due = what_fits(shared, due);
+        if due.is_empty() || numbers.is_empty() {
             return Ok(Compacted::default());
         }
         let mut output = Output::new(shared, numbers, due.iter().map(|due| due.bytes).sum());
         let run = Run { now_ms, keys_max: KeyMap::keys_in(keys_bytes_max), stop };
-        let written = write_all(&mut output, &due, &run);
-        match written.and_then(|compacted| Ok((output.finish()?, compacted))) {
-            Ok((segments, compacted)) => {
-                shared.ask(Command::AddSegments(Arc::new(segments)))?;
-                shared.flush()?;
-                shared.metrics.compacted(&compacted);
-                Ok(compacted)
-            }
-            Err(error) => Err(Arc::new(error)),
-        }
+        let compacted = write_all(&mut output, due, &run)?;
+        let segments = output.finish().map_err(Arc::new)?;
+        shared.ask(Command::AddSegments(Arc::new(segments)))?;
+        shared.flush()?;
+        shared.metrics.compacted(&compacted);
+        Ok(compacted)
     }
 }
 
-/// The compacted segments are there beside the others until those are reclaimed.
-fn has_room(shared: &DirShared, due: &[Due]) -> bool {
-    let needed: u64 = due.iter().map(|due| due.bytes).sum();
-    let has_room = shared.space.has_room_for(needed, &*shared.disk, &shared.path);
-    if !has_room {
-        tracing::warn!(dir = %shared.path.display(), needed, "no room on the disk to compact");
+/// Those of the logs that one run takes on: the compacted segments are there beside the others until those are
+/// reclaimed, and there must be room for them.
+fn what_fits(shared: &DirShared, due: Vec<Due>) -> Vec<Due> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    for due in due {
+        let with_it = bytes + due.bytes;
+        if !taken.is_empty() && with_it > RUN_BYTES_MAX {
+            continue;
+        }
+        if shared.space.has_room_for(with_it, &*shared.disk, &shared.path) {
+            bytes = with_it;
+            taken.push(due);
+        } else {
+            let (log, needed) = (due.log.topic_id_partition(), due.bytes);
+            tracing::warn!(dir = %shared.path.display(), %log, needed, "no room on the disk to compact a log");
+        }
     }
-    has_room
+    taken
+}
+
+/// A log that can't be read must not keep others from being compacted.
+fn unreadable(shared: &DirShared, log: &Log, error: StorageError) -> Arc<StorageError> {
+    // Being told to stop, or the lack of space, says nothing about the log.
+    if !matches!(error, StorageError::Closed { .. } | StorageError::NoRoom { .. }) {
+        log.set_uncleanable();
+        shared.metrics.uncleanable();
+    }
+    Arc::new(error)
 }
 
 /// What one compaction goes by.
@@ -144,11 +155,12 @@ struct Run<'a> {
     stop: &'a dyn Fn() -> bool,
 }
 
-fn write_all(output: &mut Output<'_>, due: &[Due], run: &Run<'_>) -> Result<Compacted, StorageError> {
+fn write_all(output: &mut Output<'_>, due: Vec<Due>, run: &Run<'_>) -> Result<Compacted, Arc<StorageError>> {
     let mut compacted = Compacted::default();
-    for due in due {
+    for mut due in due {
         let before = output.bytes();
-        write_log(output, due, run)?;
+        let written = write_log(output, &mut due, run);
+        written.map_err(|error| unreadable(output.shared(), &due.log, error))?;
         compacted.logs += 1;
         compacted.bytes_before += due.bytes;
         compacted.bytes_after += output.bytes() - before;
@@ -156,37 +168,17 @@ fn write_all(output: &mut Output<'_>, due: &[Due], run: &Run<'_>) -> Result<Comp
     Ok(compacted)
 }
 
-/// Writes what stays of a log. Where its keys are more than memory takes, it is looked through as often as that
-/// takes: each time, the records are marked that a later one of so many keys supersedes.
-fn write_log(output: &mut Output<'_>, due: &Due, run: &Run<'_>) -> Result<(), StorageError> {
+/// Writes what stays of a log. Where its keys are more than memory takes, the rest stays dirty for the next run.
+fn write_log(output: &mut Output<'_>, due: &mut Due, run: &Run<'_>) -> Result<(), StorageError> {
     let segments = due.log.inner().segments_before(output.newest_number());
-    let mut superseded = Bits::default();
-    let mut from = due.dirty.start;
-    loop {
-        let (map, end) = read_keys(due, &segments, from..due.dirty.end, run)?;
-        if end >= due.dirty.end {
-            return write_kept(output, due, &segments, &map, &superseded, run);
-        }
-        mark(due, &segments, &map, end, &mut superseded, run)?;
-        from = end;
-    }
-}
-
-/// The last offset of each key in the dirty part, and where it ends: there, or where memory did.
-fn read_keys(
-    due: &Due,
-    segments: &[Arc<Segment>],
-    dirty: Range<i64>,
-    run: &Run<'_>,
-) -> Result<(KeyMap, i64), StorageError> {
     let mut map = KeyMap::new(run.keys_max);
-    let mut end = dirty.end;
-    each_batch(due, segments, run, |entry, bytes| {
-        if entry.end_offset() <= dirty.start || entry.base_offset >= end {
+    let mut end = due.dirty.end;
+    each_batch(due, &segments, run, |entry, bytes| {
+        if entry.end_offset() <= due.dirty.start || entry.base_offset >= end {
             return Ok(());
         }
         filter::each_record(bytes, |offset, record| {
-            if (dirty.start..end).contains(&offset)
+            if (due.dirty.start..end).contains(&offset)
                 && let Some(key) = record.key
                 && !map.insert(key, offset)
             {
@@ -195,26 +187,8 @@ fn read_keys(
         });
         Ok(())
     })?;
-    Ok((map, end))
-}
-
-/// Marks the records before `end` that a later one supersedes.
-fn mark(
-    due: &Due,
-    segments: &[Arc<Segment>],
-    map: &KeyMap,
-    end: i64,
-    superseded: &mut Bits,
-    run: &Run<'_>,
-) -> Result<(), StorageError> {
-    each_batch(due, segments, run, |_, bytes| {
-        filter::each_record(bytes, |offset, record| {
-            if offset < end && record.key.is_some_and(|key| map.supersedes(key, offset)) {
-                superseded.set(offset);
-            }
-        });
-        Ok(())
-    })
+    due.dirty.end = end;
+    write_kept(output, due, &segments, &map, run)
 }
 
 fn write_kept(
@@ -222,11 +196,11 @@ fn write_kept(
     due: &Due,
     segments: &[Arc<Segment>],
     map: &KeyMap,
-    superseded: &Bits,
     run: &Run<'_>,
 ) -> Result<(), StorageError> {
     let needed = NeededBatches::of(&due.log, segments)?;
     output.begin_log(&due.log, segments, due.dirty.end);
+    let retained_from = due.policy.retention_ms.map_or(i64::MIN, |ms| run.now_ms.saturating_sub(ms));
     each_batch(due, segments, run, |entry, bytes| {
         let rules = Filter {
             now_ms: run.now_ms,
@@ -234,9 +208,8 @@ fn write_kept(
             end: due.dirty.end,
             is_needed: needed.contains(entry),
         };
-        let filtered =
-            filter(bytes, &rules, |offset, key| superseded.get(offset) || map.supersedes(key, offset));
-        match filtered {
+        let has_expired = entry.max_timestamp < retained_from;
+        match filter(bytes, &rules, |offset, key| has_expired || map.supersedes(key, offset)) {
             Filtered::Whole => output.put(entry, bytes),
             Filtered::Rebuilt { bytes, max_timestamp } => {
                 let max_timestamp = max_timestamp.unwrap_or(entry.max_timestamp);
@@ -249,6 +222,8 @@ fn write_kept(
     Ok(())
 }
 
+/// Hands out the log's batches, each as it was written: a new batch of a damaged one would be a sound batch of wrong
+/// records.
 fn each_batch(
     due: &Due,
     segments: &[Arc<Segment>],
@@ -256,9 +231,16 @@ fn each_batch(
     mut each: impl FnMut(&IndexEntry, &[u8]) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     for segment in segments {
-        each_live_batch(&due.log, segment, |entry, bytes| match (run.stop)() {
-            true => Err(StorageError::Closed { path: segment.path.clone() }),
-            false => each(entry, &bytes),
+        each_live_batch(&due.log, segment, |entry, bytes| {
+            if (run.stop)() {
+                return Err(StorageError::Closed { path: segment.path.clone() });
+            }
+            if !batch_is_intact(&bytes, entry) {
+                let log = due.log.topic_id_partition();
+                let what = format!("the batch at offset {} of {log} is damaged", entry.base_offset);
+                return Err(StorageError::inconsistent(&segment.path, what));
+            }
+            each(entry, &bytes)
         })?;
     }
     Ok(())
@@ -298,50 +280,6 @@ impl LogInner {
     fn segments_before(&self, number: u32) -> Vec<Arc<Segment>> {
         let before = self.spans.iter().filter(|span| span.segment.number < number);
         before.map(|span| span.segment.clone()).collect()
-    }
-
-    /// Whether the newest segment holds so much of the log that it should be sealed for it.
-    fn has_much_in(&self, newest: &Arc<Segment>, policy: &CompactionPolicy, now_ms: i64) -> bool {
-        let Some(span) = self.spans.iter().find(|span| Arc::ptr_eq(&span.segment, newest)) else {
-            return false;
-        };
-        let SpanIndex::Memory(entries) = &span.index else { return false };
-        // The time of a record is its producer's; what is written now isn't old, whatever that says.
-        let oldest = entries.first().map(|first| first.max_timestamp.max(newest.opened_ms()));
-        span.bytes >= policy.segment_bytes
-            || oldest.is_some_and(|oldest| now_ms.saturating_sub(oldest) >= policy.segment_ms)
-    }
-
-    /// The offsets that are to be compacted, if there are enough of them, and the bytes of all that has to be
-    /// written again for it.
-    fn dirty_part(
-        &self,
-        newest: &Arc<Segment>,
-        policy: &CompactionPolicy,
-        now_ms: i64,
-    ) -> Option<(Range<i64>, u64)> {
-        let log_start = self.state.log_start_offset.0;
-        let start = self.compacted_to.max(log_start);
-        let spans: Vec<&Span> =
-            self.spans.iter().filter(|span| span.segment.number < newest.number).collect();
-        let is_dirty = |span: &&&Span| span.end_offset > start;
-        let is_too_young =
-            |span: &Span| now_ms.saturating_sub(policy.min_compaction_lag_ms) < span.max_timestamp;
-        let first_young = spans.iter().filter(is_dirty).find(|span| is_too_young(span));
-        let end = match first_young {
-            Some(young) => young.first_offset,
-            None => spans.last()?.end_offset,
-        };
-        let end = end.min(policy.upper_bound.0);
-        if end <= start {
-            return None;
-        }
-        let bytes: u64 = spans.iter().map(|span| span.live_bytes(log_start)).sum();
-        let dirty_bytes: u64 = spans.iter().map(|span| span.live_bytes(start)).sum();
-        let is_old = |span: &&Span| now_ms.saturating_sub(span.max_timestamp) > policy.max_compaction_lag_ms;
-        let is_due = dirty_bytes as f64 > bytes as f64 * policy.min_cleanable_dirty_ratio
-            || spans.iter().filter(is_dirty).any(is_old);
-        (dirty_bytes > 0 && is_due).then_some((start..end, bytes))
     }
 }
 

@@ -20,6 +20,8 @@ pub enum StorageError {
     MalformedRow { path: PathBuf, source: MalformedRow },
     #[error("read segment {}: {what}", path.display())]
     Inconsistent { path: PathBuf, what: String },
+    #[error("write {}: the disk is nearly full", path.display())]
+    NoRoom { path: PathBuf },
     #[error("use log dir {}: it was closed", path.display())]
     Closed { path: PathBuf },
 }

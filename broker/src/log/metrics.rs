@@ -26,6 +26,8 @@ pub trait LogMetrics: Send + Sync {
     fn reclaimed(&self, _bytes: u64) {}
     /// Logs were compacted.
     fn compacted(&self, _compacted: &Compacted) {}
+    /// A log can't be read, and is not compacted until the node starts again.
+    fn uncleanable(&self) {}
     /// A scrub read so many bytes, and found so many batches damaged.
     fn scrubbed(&self, _bytes: u64, _damaged: u64) {}
     /// The log dir failed.

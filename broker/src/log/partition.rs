@@ -3,6 +3,7 @@
 //! `inner` is what is flushed: the writer changes it after a commit was synced, everyone else only
 //! reads it. `assigned` is ahead of it by what is queued.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
@@ -55,6 +56,8 @@ pub struct Log {
     assigned: Mutex<Assigned>,
     inner: RwLock<LogInner>,
     listener: OnceLock<Arc<dyn LogListener>>,
+    /// Compaction could not read it.
+    is_uncleanable: AtomicBool,
 }
 
 struct Assigned {
@@ -81,7 +84,17 @@ impl Log {
             assigned: Mutex::new(assigned),
             inner: RwLock::new(inner),
             listener: OnceLock::new(),
+            is_uncleanable: AtomicBool::new(false),
         }
+    }
+
+    /// Whether compaction found that it can't be read.
+    pub(crate) fn is_uncleanable(&self) -> bool {
+        self.is_uncleanable.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_uncleanable(&self) {
+        self.is_uncleanable.store(true, Ordering::Relaxed);
     }
 
     pub fn topic_id_partition(&self) -> TopicIdPartition {

@@ -84,7 +84,6 @@ impl NewestSegment {
         let failed = |source| OpenError::Storage { path: shared.path.clone(), source };
         let database = open_writable(&*shared.disk, &path, Access::Write).map_err(failed)?;
         let segment = Arc::new(Segment::writable(number, shared.next_segment_id(), path, database));
-        segment.set_opened_ms(shared.clock.wall_ms());
         let read = segment.read(&*shared.disk, |reader| {
             let header = match read_header(reader, number)? {
                 Ok(header) => header,

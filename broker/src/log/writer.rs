@@ -115,8 +115,8 @@ impl Writer {
         let config = &self.shared.config;
         let (bytes, entries) = (self.active.position, self.active.entries);
         let is_full = bytes >= config.segment_bytes || entries >= config.segment_entries_max;
-        let is_due = is_full || (asked && bytes > 0);
-        if !is_due {
+        // Also an empty one: between two segments there is room for so many compacted ones and no more.
+        if !is_full && !asked {
             return Ok(());
         }
         // One seal at a time bounds the indexes in memory. A disk too slow for it is rather given

@@ -1,6 +1,8 @@
 //! Which records of a batch stay, and the batch without the others.
 
-use millstream_record::{BatchBuilder, Record, RecordBatch, RecordIter, TimestampType};
+use std::borrow::Cow;
+
+use millstream_record::{BatchBuilder, Compression, Record, RecordBatch, RecordIter, TimestampType};
 
 use crate::log::batch::OPENED_BYTES_MAX;
 
@@ -19,40 +21,62 @@ pub(super) enum Filtered {
     Whole,
     Rebuilt {
         bytes: Vec<u8>,
-        /// Of its records, if there are any.
+        /// Of its records, if there are any that have a time.
         max_timestamp: Option<i64>,
     },
     Dropped,
 }
 
-/// Hands out the records of a batch with their offsets: none of one that can't be opened, or of a control batch.
-pub(super) fn each_record(bytes: &[u8], mut each: impl FnMut(i64, &Record<'_>)) {
-    let Ok(batch) = RecordBatch::new(bytes) else { return };
-    if batch.is_control() {
-        return;
+/// A batch whose records can be told apart, and lie where they say. A compressed batch of a topic that wasn't always
+/// compacted was never opened before.
+struct Opened<'a> {
+    batch: RecordBatch<'a>,
+    section: Cow<'a, [u8]>,
+}
+
+impl<'a> Opened<'a> {
+    /// None of a control batch, which stays as it is, like one that can't be opened.
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        let batch = RecordBatch::new(bytes).ok().filter(|batch| !batch.is_control())?;
+        let section = batch.uncompressed_records(OPENED_BYTES_MAX).ok()?;
+        let mut next = 0;
+        let mut count = 0;
+        for record in RecordIter::new(&section) {
+            let delta = record.ok()?.offset_delta;
+            if delta < next || delta > batch.last_offset_delta() {
+                return None;
+            }
+            (next, count) = (delta.checked_add(1)?, count + 1);
+        }
+        (batch.records_count() == count).then_some(Self { batch, section })
     }
-    let Ok(section) = batch.uncompressed_records(OPENED_BYTES_MAX) else { return };
-    for record in RecordIter::new(&section).map_while(Result::ok) {
-        each(batch.offset_of(&record), &record);
+
+    fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        RecordIter::new(&self.section).map(|record| record.expect("all of them were parsed before"))
     }
 }
 
-/// Asks of each record with a key whether a later one supersedes it, in the order of [`each_record`]; a record
-/// without a key is asked for as if its key were empty, and has no place in a compacted log.
+/// Hands out the records of a batch with their offsets, if they can be trusted.
+pub(super) fn each_record(bytes: &[u8], mut each: impl FnMut(i64, &Record<'_>)) {
+    let Some(opened) = Opened::new(bytes) else { return };
+    for record in opened.records() {
+        each(opened.batch.offset_of(&record), &record);
+    }
+}
+
+/// Asks of each record with a key whether it goes, in the order of [`each_record`]; a record without a key is asked
+/// for as if its key were empty, and has no place in a compacted log.
 pub(super) fn filter(
     bytes: &[u8],
     rules: &Filter,
     mut is_superseded: impl FnMut(i64, &[u8]) -> bool,
 ) -> Filtered {
-    let Ok(batch) = RecordBatch::new(bytes) else { return Filtered::Whole };
-    if batch.is_control() {
-        return Filtered::Whole;
-    }
-    let Ok(section) = batch.uncompressed_records(OPENED_BYTES_MAX) else { return Filtered::Whole };
+    let Some(opened) = Opened::new(bytes) else { return Filtered::Whole };
+    let batch = &opened.batch;
     let horizon = batch.has_delete_horizon().then(|| batch.base_timestamp());
     let is_expired = horizon.is_some_and(|horizon| rules.now_ms >= horizon);
     let (mut kept, mut found, mut has_new_tombstone) = (Vec::new(), 0, false);
-    for record in RecordIter::new(&section).map_while(Result::ok) {
+    for record in opened.records() {
         found += 1;
         let offset = batch.offset_of(&record);
         let goes = is_superseded(offset, record.key.unwrap_or_default()) || record.key.is_none();
@@ -65,17 +89,18 @@ pub(super) fn filter(
         }
         kept.push(record);
     }
+    // Also one that was empty before: what it was needed for may be over.
+    if kept.is_empty() && !rules.is_needed && batch.last_offset() < rules.end {
+        return Filtered::Dropped;
+    }
     if kept.len() == found && !has_new_tombstone {
         return Filtered::Whole;
-    }
-    if kept.is_empty() && !rules.is_needed {
-        return Filtered::Dropped;
     }
     let horizon = match has_new_tombstone {
         true => Some(rules.now_ms.saturating_add(rules.delete_retention_ms)),
         false => horizon,
     };
-    rebuild(&batch, &kept, horizon).unwrap_or(Filtered::Whole)
+    rebuild(batch, &kept, horizon).unwrap_or(Filtered::Whole)
 }
 
 /// The batch with these of its records, at the offsets that they have.
@@ -85,7 +110,8 @@ fn rebuild(batch: &RecordBatch<'_>, kept: &[Record<'_>], horizon: Option<i64>) -
         .partition_leader_epoch(batch.partition_leader_epoch())
         .producer(batch.producer_id(), batch.producer_epoch(), batch.base_sequence())
         .transactional(batch.is_transactional())
-        .compression(batch.compression().ok()?)
+        // There is nothing to be compressed in an empty one.
+        .compression(if kept.is_empty() { Compression::None } else { batch.compression().ok()? })
         .last_offset_delta(batch.last_offset_delta());
     builder = match horizon {
         Some(horizon) => builder.delete_horizon(horizon),
@@ -97,14 +123,14 @@ fn rebuild(batch: &RecordBatch<'_>, kept: &[Record<'_>], horizon: Option<i64>) -
     for record in kept {
         builder.append_body_at(record.offset_delta, batch.timestamp_of(record), record.body).ok()?;
     }
-    let max_timestamp = kept.iter().map(|record| batch.timestamp_of(record)).max();
+    // Records without a time are as old as their batch was when it was appended, which the index knows.
+    let max_timestamp = kept.iter().map(|record| batch.timestamp_of(record)).max().filter(|&time| time >= 0);
     Some(Filtered::Rebuilt { bytes: builder.finish().ok()?, max_timestamp })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use millstream_record::Compression;
 
     const DAY: i64 = 86_400_000;
 

@@ -17,6 +17,9 @@ use crate::log::segment::{Segment, open_writable};
 use crate::log::segment_builder::SegmentBuilder;
 use crate::log::span::Span;
 
+/// Bytes that are put between two looks at how full the disk is.
+const LOOK_BYTES: u64 = 4 << 20;
+
 pub(super) struct Output<'a> {
     shared: &'a DirShared,
     /// Numbers that are free, before the newest segment's.
@@ -28,6 +31,11 @@ pub(super) struct Output<'a> {
     finished_bytes: u64,
     /// Where a segment ends, as long as there is a number for another.
     segment_bytes: u64,
+    segment_entries: usize,
+    /// In the segment that is written.
+    entries: usize,
+    /// Put since the disk was looked at.
+    unlooked_bytes: u64,
     is_complete: bool,
 }
 
@@ -64,8 +72,15 @@ impl<'a> Output<'a> {
             finished: Vec::new(),
             spans: SpansByLog::new(),
             finished_bytes: 0,
+            segment_entries: shared.config.segment_entries_max,
+            entries: 0,
+            unlooked_bytes: 0,
             is_complete: false,
         }
+    }
+
+    pub(super) fn shared(&self) -> &'a DirShared {
+        self.shared
     }
 
     pub(super) fn newest_number(&self) -> u32 {
@@ -89,11 +104,8 @@ impl<'a> Output<'a> {
     }
 
     pub(super) fn put(&mut self, entry: &IndexEntry, bytes: &[u8]) -> Result<(), StorageError> {
-        let is_full = self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.builder.bytes() >= self.segment_bytes && !self.numbers.is_empty());
-        if is_full {
+        self.check_room(bytes.len() as u64)?;
+        if self.is_full() {
             self.end_part(entry.base_offset);
             self.finish_segment()?;
         }
@@ -107,7 +119,29 @@ impl<'a> Output<'a> {
         log.first_offset =
             if log.entries.is_empty() { log.first_offset.min(entry.base_offset) } else { log.first_offset };
         log.entries.push(IndexEntry { position, ..*entry });
+        self.entries += 1;
         Ok(())
+    }
+
+    /// By its bytes, or by the memory that its index takes here, and later whoever reads all of it.
+    fn is_full(&self) -> bool {
+        let is_large = |current: &Current| {
+            current.builder.bytes() >= self.segment_bytes || self.entries >= self.segment_entries
+        };
+        self.current.as_ref().is_some_and(is_large) && !self.numbers.is_empty()
+    }
+
+    /// What others have written since this began may have filled the disk, and a full disk fails the log dir.
+    fn check_room(&mut self, bytes: u64) -> Result<(), StorageError> {
+        self.unlooked_bytes += bytes;
+        if self.unlooked_bytes < LOOK_BYTES {
+            return Ok(());
+        }
+        self.unlooked_bytes = 0;
+        match self.shared.space.has_room_for(LOOK_BYTES, &*self.shared.disk, &self.shared.path) {
+            true => Ok(()),
+            false => Err(StorageError::NoRoom { path: self.shared.path.clone() }),
+        }
     }
 
     pub(super) fn end_log(&mut self) {
@@ -152,6 +186,7 @@ impl<'a> Output<'a> {
         let Some(Current { segment: writable, unfinished, builder }) = self.current.take() else {
             return Ok(());
         };
+        self.entries = 0;
         let (ranges, bytes) = builder.finish(0)?;
         writable.close_writable()?;
         let path = self.shared.path.join(schema::segment_file_name(writable.number));

@@ -109,6 +109,12 @@ impl FaultyDisk {
         state.locked.clear();
     }
 
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        let state = self.lock();
+        state.names.values().map(|number| state.files[*number].bytes.len() as u64).sum()
+    }
+
     /// Flips a bit of a file, durably.
     pub fn flip_bit(&self, path: &Path, byte: usize, bit: u8) {
         let mut state = self.lock();
@@ -266,8 +272,8 @@ impl Disk for FaultyDisk {
     fn space(&self, _dir: &Path) -> io::Result<Space> {
         let state = FaultyDisk::lock(self);
         let bytes = state.faults.capacity_bytes.unwrap_or(u64::MAX);
-        let used: usize = state.names.values().map(|number| state.files[*number].bytes.len()).sum();
-        Ok(Space { bytes, free_bytes: bytes.saturating_sub(used as u64) })
+        drop(state);
+        Ok(Space { bytes, free_bytes: bytes.saturating_sub(self.used_bytes()) })
     }
 }
 

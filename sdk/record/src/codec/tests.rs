@@ -51,6 +51,29 @@ fn large_sections_lead_back() {
     }
 }
 
+/// Symptom: decompressing never came back. Cause: a first zstd frame that declared no content made the first guess at the
+/// output's size zero, and four times zero is zero; a second frame follows it, or the first can be skipped. Fix: a guess
+/// has a minimum.
+#[test]
+fn a_first_zstd_frame_may_be_empty_or_skippable() {
+    let frame = |bytes: &[u8]| {
+        let mut frame = Vec::new();
+        compress(Compression::Zstd, bytes, &mut frame).unwrap();
+        frame
+    };
+    // RFC 8878, 3.1.2: a magic number, a length, and bytes for whoever knows what they are.
+    let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"any"].concat();
+    let large = text(100_000);
+    for first in [frame(b""), skippable, [frame(b""), frame(b"")].concat()] {
+        check(Compression::Zstd, &[&first[..], &frame(&large)].concat(), Ok(&large));
+    }
+    check(Compression::Zstd, &[frame(b"one "), frame(b""), frame(b"two")].concat(), Ok(b"one two"));
+    let mut out = Vec::new();
+    let bomb = [frame(b""), frame(&vec![0; 2 << 20])].concat();
+    let limited = decompress(Compression::Zstd, &bomb, 0, &mut out);
+    assert_eq!(limited, Err(DecompressError::LimitExceeded { limit: 0 }));
+}
+
 #[test]
 fn an_empty_section_is_compressed_data_of_no_codec() {
     for codec in &Compression::ALL[1..] {

@@ -22,7 +22,8 @@ pub(super) fn decompress(input: &[u8], out: &mut Output<'_>) -> Result<(), Decom
     let mut context = zstd_safe::DCtx::try_create().ok_or(corrupt("no memory for a context"))?;
     let at = out.bytes.len();
     let limit = out.remaining();
-    let mut room = first_guess(input).min(limit);
+    // Never nothing: a frame may declare that it has no content, and another one follows it.
+    let mut room = first_guess(input).max(GUESS_BYTES_MIN).min(limit);
     loop {
         out.bytes.resize(at + room, 0);
         match context.decompress(&mut out.bytes[at..], input) {
