@@ -1,6 +1,9 @@
-//! What storage must know of a record batch: where its offsets lie, and who produced it.
+//! What storage must know of a record batch: where its offsets lie, and who produced it; and how to put another
+//! batch in its place.
 
-use millstream_record::RecordBatch;
+use millstream_record::{
+    BatchBuilder, BuildError, Compression, RecordBatch, TimestampType, UnknownCompression,
+};
 
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 
@@ -27,18 +30,13 @@ pub struct BatchMeta {
 impl BatchMeta {
     /// The facts of a batch whose header was validated, to be appended at `base_offset`.
     pub fn new(batch: &RecordBatch<'_>, base_offset: Offset, leader_epoch: LeaderEpoch) -> Self {
-        let producer = ProducerBatch {
-            id: ProducerId(batch.producer_id()),
-            epoch: ProducerEpoch(batch.producer_epoch()),
-            base_sequence: batch.base_sequence(),
-        };
         Self {
             base_offset,
             last_offset: base_offset.plus(i64::from(batch.last_offset_delta())),
             leader_epoch,
             max_timestamp: batch.max_timestamp(),
             length: batch.size_in_bytes() as u32,
-            producer: (producer.id.0 >= 0).then_some(producer),
+            producer: ProducerBatch::of(batch),
             is_transactional: batch.is_transactional(),
             is_control: batch.is_control(),
         }
@@ -60,6 +58,15 @@ pub struct ProducerBatch {
 }
 
 impl ProducerBatch {
+    /// The stamp, if the batch has one.
+    pub fn of(batch: &RecordBatch<'_>) -> Option<Self> {
+        (batch.producer_id() >= 0).then(|| Self {
+            id: ProducerId(batch.producer_id()),
+            epoch: ProducerEpoch(batch.producer_epoch()),
+            base_sequence: batch.base_sequence(),
+        })
+    }
+
     /// Sequence of the last record, of a batch whose last offset is `last_offset_delta` after its
     /// first. Sequences start again at 0 after `i32::MAX`.
     pub fn last_sequence(&self, last_offset_delta: i32) -> i32 {
@@ -68,6 +75,38 @@ impl ProducerBatch {
         } else {
             self.base_sequence + last_offset_delta
         }
+    }
+}
+
+/// The beginnings of a batch in the place of this one, which has fewer records: the same offsets, producer, sequences,
+/// flags and times.
+pub(crate) fn in_place_of(
+    batch: &RecordBatch<'_>,
+    bytes_max: usize,
+) -> Result<BatchBuilder, UnknownCompression> {
+    let mut builder = BatchBuilder::new(bytes_max)
+        .base_offset(batch.base_offset())
+        .partition_leader_epoch(batch.partition_leader_epoch())
+        .producer(batch.producer_id(), batch.producer_epoch(), batch.base_sequence())
+        .transactional(batch.is_transactional())
+        .control(batch.is_control())
+        .compression(batch.compression()?)
+        .last_offset_delta(batch.last_offset_delta());
+    builder = match batch.has_delete_horizon() {
+        true => builder.delete_horizon(batch.base_timestamp()),
+        false => builder.base_timestamp(batch.base_timestamp()),
+    };
+    if batch.timestamp_type() == TimestampType::LogAppendTime {
+        builder = builder.append_time(batch.max_timestamp());
+    }
+    Ok(builder)
+}
+
+/// Ends what [`in_place_of`] began. Nothing is not compressed: as in Kafka, and not every client can take it.
+pub(crate) fn finish_in_place(builder: BatchBuilder) -> Result<Vec<u8>, BuildError> {
+    match builder.is_empty() {
+        true => builder.compression(Compression::None).finish(),
+        false => builder.finish(),
     }
 }
 

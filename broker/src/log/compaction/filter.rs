@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use millstream_record::{BatchBuilder, Compression, Record, RecordBatch, RecordIter, TimestampType};
+use millstream_record::{Record, RecordBatch, RecordIter};
 
-use crate::log::batch::OPENED_BYTES_MAX;
+use crate::log::batch::{OPENED_BYTES_MAX, finish_in_place, in_place_of};
 
 /// What a batch is filtered by.
 pub(super) struct Filter {
@@ -96,41 +96,28 @@ pub(super) fn filter(
     if kept.len() == found && !has_new_tombstone {
         return Filtered::Whole;
     }
-    let horizon = match has_new_tombstone {
-        true => Some(rules.now_ms.saturating_add(rules.delete_retention_ms)),
-        false => horizon,
-    };
-    rebuild(batch, &kept, horizon).unwrap_or(Filtered::Whole)
+    let new_horizon = has_new_tombstone.then(|| rules.now_ms.saturating_add(rules.delete_retention_ms));
+    rebuild(batch, &kept, new_horizon).unwrap_or(Filtered::Whole)
 }
 
 /// The batch with these of its records, at the offsets that they have.
-fn rebuild(batch: &RecordBatch<'_>, kept: &[Record<'_>], horizon: Option<i64>) -> Option<Filtered> {
-    let mut builder = BatchBuilder::new(usize::MAX)
-        .base_offset(batch.base_offset())
-        .partition_leader_epoch(batch.partition_leader_epoch())
-        .producer(batch.producer_id(), batch.producer_epoch(), batch.base_sequence())
-        .transactional(batch.is_transactional())
-        // There is nothing to be compressed in an empty one.
-        .compression(if kept.is_empty() { Compression::None } else { batch.compression().ok()? })
-        .last_offset_delta(batch.last_offset_delta());
-    builder = match horizon {
-        Some(horizon) => builder.delete_horizon(horizon),
-        None => builder.base_timestamp(batch.base_timestamp()),
-    };
-    if batch.timestamp_type() == TimestampType::LogAppendTime {
-        builder = builder.append_time(batch.max_timestamp());
+fn rebuild(batch: &RecordBatch<'_>, kept: &[Record<'_>], new_horizon: Option<i64>) -> Option<Filtered> {
+    let mut builder = in_place_of(batch, usize::MAX).ok()?;
+    if let Some(horizon) = new_horizon {
+        builder = builder.delete_horizon(horizon);
     }
     for record in kept {
         builder.append_body_at(record.offset_delta, batch.timestamp_of(record), record.body).ok()?;
     }
     // Records without a time are as old as their batch was when it was appended, which the index knows.
     let max_timestamp = kept.iter().map(|record| batch.timestamp_of(record)).max().filter(|&time| time >= 0);
-    Some(Filtered::Rebuilt { bytes: builder.finish().ok()?, max_timestamp })
+    Some(Filtered::Rebuilt { bytes: finish_in_place(builder).ok()?, max_timestamp })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millstream_record::{BatchBuilder, Compression};
 
     const DAY: i64 = 86_400_000;
 
