@@ -6,6 +6,7 @@ mod offsets_log;
 mod openings;
 mod read;
 mod topics;
+mod views;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 pub use self::local_connection::{LocalConnection, LocalError};
 pub(crate) use self::openings::Openings;
 pub use self::topics::TopicError;
-pub(crate) use self::topics::{DEFAULT, NewTopic, OFFSETS_TOPIC};
+pub(crate) use self::topics::{DEFAULT, NewTopic, OFFSETS_TOPIC, stored_topic};
 use crate::clock::SharedClock;
 use crate::config::{BrokerConfig, TopicConfigs, describe_topic};
 use crate::connection::{RequestBudget, ResponseBudget};
@@ -27,7 +28,7 @@ use crate::log::config::LogDirConfig;
 use crate::log::dir::{LogDir, LogDirContext};
 use crate::log::disk::FileDisk;
 use crate::log::{self, LogDirOwner};
-use crate::metadata::{self, Metadata, MetadataConfig, NoPeers};
+use crate::metadata::{self, Metadata, MetadataConfig, NoPeers, ViewImage};
 use crate::metrics::{BrokerMetrics, LogDirMetrics};
 use crate::partition::LocalTopics;
 use crate::server;
@@ -140,8 +141,10 @@ impl RunningBroker {
         partitions: Option<i32>,
         configs: TopicConfigs,
     ) -> Result<bool, TopicError> {
-        if self.broker.metadata.image().topic(name).is_some() {
-            return Ok(false);
+        match stored_topic(&self.broker.metadata.image(), name) {
+            Ok(_) => return Ok(false),
+            Err(error @ TopicError::IsView(_)) => return Err(error),
+            Err(_) => {}
         }
         let new = NewTopic { partitions: partitions.unwrap_or(DEFAULT), configs, ..NewTopic::default() };
         match self.broker.create_topic(name, new).await {
@@ -168,6 +171,26 @@ impl RunningBroker {
         let image = self.broker.metadata.image();
         let described = describe_topic(&image.topic(name)?.configs, &self.broker.config);
         described.into_iter().find(|config| config.name == key)?.value
+    }
+
+    /// Makes `name` a view of the topic `source`, whatever it was a view of before; says whether anything changed.
+    pub async fn put_view(&self, name: &str, source: &str) -> Result<bool, TopicError> {
+        self.broker.put_view(name, source).await
+    }
+
+    /// Whether `put_view` would make the view; nothing happens.
+    pub fn check_view(&self, name: &str, source: &str) -> Result<(), TopicError> {
+        self.broker.check_view(name, source)
+    }
+
+    /// Deletes the view, and the offsets that groups have committed for it.
+    pub async fn delete_view(&self, name: &str) -> Result<(), TopicError> {
+        self.broker.delete_view(name).await
+    }
+
+    /// Every view, by id.
+    pub fn views(&self) -> Vec<Arc<ViewImage>> {
+        self.broker.metadata.image().views().cloned().collect()
     }
 
     /// A connection that needs no socket.

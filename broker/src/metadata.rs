@@ -1,5 +1,5 @@
-//! The cluster's metadata: brokers, topics, partitions, configurations, producer ids and documents, replicated by
-//! Raft and held in memory on every broker.
+//! The cluster's metadata: brokers, topics, partitions, views, configurations, producer ids and documents, replicated
+//! by Raft and held in memory on every broker.
 //!
 //! `MetadataImage` is the state, an immutable snapshot that readers take from a `watch` and keep as long as they
 //! like. `Command`s, named like Kafka's records, change it through `apply`, which depends on the image and the
@@ -33,11 +33,12 @@ mod state_machine;
 mod store;
 #[cfg(test)]
 mod tests;
+mod views;
 
 pub use command::{
     CONFIG_VALUE_BYTES_MAX, CONFIGS_MAX, Command, CommandBatch, ConfigResource, DOCUMENT_BYTES_MAX,
     DOCUMENT_NAME_BYTES_MAX, DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX,
-    PRODUCER_IDS_PER_BLOCK_MAX, PartitionChange, Rejection, Response,
+    PRODUCER_IDS_PER_BLOCK_MAX, PartitionChange, Rejection, Response, VIEWS_MAX,
 };
 pub use delta::TopicsDelta;
 pub use handle::{ImageWatch, Metadata, MetadataConfig, ProposeError};
@@ -50,3 +51,4 @@ pub use placement::{PlacementError, place};
 pub use raft::{BatchResponse, TypeConfig};
 pub use snapshot::SnapshotData;
 pub use store::OpenError;
+pub use views::{ListedTopic, ViewImage};

@@ -46,13 +46,15 @@ pub(super) async fn handle(
 
 fn find(broker: &Broker, wanted: &DeleteTopicState<'_>) -> Result<Arc<TopicImage>, TopicError> {
     let image = broker.metadata.image();
-    match &wanted.name {
-        Some(name) => {
-            image.topic(name).cloned().ok_or_else(|| TopicError::Unknown(name.clone().into_owned()))
-        }
+    let listed = match &wanted.name {
+        Some(name) => image.listed(name).ok_or_else(|| TopicError::Unknown(name.clone().into_owned()))?,
         None => {
             let id = TopicId(wanted.topic_id);
-            image.topic_by_id(id).cloned().ok_or(TopicError::UnknownId(id))
+            image.listed_by_id(id).ok_or(TopicError::UnknownId(id))?
         }
+    };
+    match listed.view() {
+        Some(view) => Err(TopicError::IsView(view.name.clone())),
+        None => Ok(listed.stored().clone()),
     }
 }

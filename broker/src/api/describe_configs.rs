@@ -72,8 +72,13 @@ fn described(
 ) -> Result<Vec<DescribedConfig>, (ErrorCode, String)> {
     let name = &*resource.resource_name;
     match resource.resource_type {
-        TOPIC => match (TopicName::new(name), broker.metadata.image().topic(name)) {
-            (_, Some(topic)) => Ok(describe_topic(&topic.configs, &broker.config)),
+        TOPIC => match (TopicName::new(name), broker.metadata.image().listed(name)) {
+            (_, Some(topic)) => {
+                let configs = describe_topic(&topic.stored().configs, &broker.config).into_iter();
+                // A view's are its source's, and changed there.
+                let is_read_only = topic.view().is_some();
+                Ok(configs.map(|config| DescribedConfig { is_read_only, ..config }).collect())
+            }
             (Err(error), None) => Err((ErrorCode::INVALID_TOPIC_EXCEPTION, error.to_string())),
             (Ok(_), None) => {
                 let error = TopicError::Unknown(name.to_owned());

@@ -1,7 +1,5 @@
 //! DescribeTopicPartitions: topics page by page, so that a cluster of any size fits responses (KIP-966).
 
-use std::sync::Arc;
-
 use millstream_wire::ErrorCode;
 use millstream_wire::describe_topic_partitions_request::DescribeTopicPartitionsRequest;
 use millstream_wire::describe_topic_partitions_response::{
@@ -12,7 +10,7 @@ use millstream_wire::describe_topic_partitions_response::{
 use super::RequestContext;
 use crate::broker::Broker;
 use crate::ids::BrokerId;
-use crate::metadata::TopicImage;
+use crate::metadata::ListedTopic;
 
 /// `max.request.partition.size.limit` of Kafka.
 const PARTITIONS_MAX: i32 = 2000;
@@ -26,7 +24,7 @@ pub(super) async fn handle(
 ) -> DescribeTopicPartitionsResponse<'static> {
     let image = broker.metadata.image();
     let mut names: Vec<String> = match request.topics.is_empty() {
-        true => image.topics().map(|topic| topic.name.as_str().to_owned()).collect(),
+        true => image.all_listed().map(|topic| topic.name().as_str().to_owned()).collect(),
         false => request.topics.iter().map(|topic| topic.name.to_string()).collect(),
     };
     // A cursor goes on in the order of names.
@@ -44,7 +42,7 @@ pub(super) async fn handle(
             response.next_cursor = Some(Cursor { topic_name: name.into(), partition_index: skip as i32 });
             break;
         }
-        let Some(topic) = image.topic(&name) else {
+        let Some(topic) = image.listed(&name) else {
             let error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
             broker.metrics.error(context.api, error_code);
             let missing = DescribeTopicPartitionsResponseTopic { error_code, ..described(None, Vec::new()) };
@@ -55,7 +53,7 @@ pub(super) async fn handle(
         left -= partitions.len();
         let described_to = skip + partitions.len();
         response.topics.push(described(Some(topic), partitions));
-        if described_to < topic.partitions.len() {
+        if described_to < topic.stored().partitions.len() {
             response.next_cursor =
                 Some(Cursor { topic_name: name.into(), partition_index: described_to as i32 });
             break;
@@ -65,20 +63,22 @@ pub(super) async fn handle(
 }
 
 fn described(
-    topic: Option<&Arc<TopicImage>>,
+    topic: Option<ListedTopic<'_>>,
     partitions: Vec<DescribeTopicPartitionsResponsePartition>,
 ) -> DescribeTopicPartitionsResponseTopic<'static> {
     DescribeTopicPartitionsResponseTopic {
         error_code: ErrorCode::NONE,
-        name: topic.map(|topic| topic.name.as_str().to_owned().into()),
-        topic_id: topic.map(|topic| topic.id.0).unwrap_or_default(),
+        name: topic.map(|topic| topic.name().as_str().to_owned().into()),
+        topic_id: topic.map(|topic| topic.id().0).unwrap_or_default(),
         is_internal: topic.is_some_and(|topic| topic.is_internal()),
         partitions,
         topic_authorized_operations: OPERATIONS_OMITTED,
     }
 }
 
-fn partitions(topic: &TopicImage) -> impl Iterator<Item = DescribeTopicPartitionsResponsePartition> {
+fn partitions(
+    topic: ListedTopic<'_>,
+) -> impl Iterator<Item = DescribeTopicPartitionsResponsePartition> + use<'_> {
     let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
     topic.partitions().map(move |(index, partition)| DescribeTopicPartitionsResponsePartition {
         error_code: match partition.leader {

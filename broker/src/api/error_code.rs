@@ -58,8 +58,11 @@ pub(super) fn of_read(error: &ReadError) -> ErrorCode {
 pub(super) fn of_topic(error: &TopicError) -> ErrorCode {
     match error {
         TopicError::Name(_) | TopicError::Collides(..) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        // As for an internal topic: it exists, but not for this.
+        TopicError::IsView(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        TopicError::SourceOfView { .. } => ErrorCode::POLICY_VIOLATION,
         TopicError::Exists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
-        TopicError::Unknown(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        TopicError::Unknown(_) | TopicError::UnknownView(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         TopicError::UnknownId(_) => ErrorCode::UNKNOWN_TOPIC_ID,
         TopicError::Internal(_) => ErrorCode::INVALID_TOPIC_EXCEPTION,
         TopicError::NotMorePartitions { .. }
@@ -106,7 +109,8 @@ pub(super) fn of_group(error: GroupError) -> ErrorCode {
 fn of_rejection(rejection: &Rejection) -> ErrorCode {
     match rejection {
         Rejection::TopicExists(_) | Rejection::TopicIdExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
-        Rejection::UnknownTopicId(_) => ErrorCode::UNKNOWN_TOPIC_ID,
+        Rejection::UnknownTopicId(_) | Rejection::UnknownView(_) => ErrorCode::UNKNOWN_TOPIC_ID,
+        Rejection::SourceOfView { .. } | Rejection::TooManyViews => ErrorCode::POLICY_VIOLATION,
         Rejection::UnknownPartition { .. } => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         Rejection::NoPartitions
         | Rejection::PartitionCount { .. }

@@ -1,7 +1,6 @@
 //! Metadata: brokers, topics, partitions and who leads them; creates topics on a client's interest.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use millstream_wire::ErrorCode;
 use millstream_wire::metadata_request::{MetadataRequest, MetadataRequestTopic};
@@ -12,7 +11,7 @@ use millstream_wire::metadata_response::{
 use super::RequestContext;
 use crate::broker::Broker;
 use crate::ids::{BrokerId, TopicId, TopicName};
-use crate::metadata::{MetadataImage, TopicImage};
+use crate::metadata::{ListedTopic, MetadataImage};
 
 const NO_LEADER: i32 = -1;
 /// "Not asked for", as authorization does not exist.
@@ -64,7 +63,7 @@ pub(super) async fn handle(
 }
 
 fn all(image: &MetadataImage) -> Vec<MetadataResponseTopic<'static>> {
-    image.topics().map(topic_response).collect()
+    image.all_listed().map(topic_response).collect()
 }
 
 async fn describe(
@@ -74,7 +73,7 @@ async fn describe(
 ) -> MetadataResponseTopic<'static> {
     let image = broker.metadata.image();
     let Some(name) = &wanted.name else {
-        return match image.topic_by_id(TopicId(wanted.topic_id)) {
+        return match image.listed_by_id(TopicId(wanted.topic_id)) {
             Some(topic) => topic_response(topic),
             None => MetadataResponseTopic {
                 error_code: ErrorCode::UNKNOWN_TOPIC_ID,
@@ -83,14 +82,18 @@ async fn describe(
             },
         };
     };
-    if let Some(topic) = image.topic(name) {
+    if let Some(topic) = image.listed(name) {
         return topic_response(topic);
     }
     let error = match (TopicName::new(name), may_create) {
         (Err(_), _) => ErrorCode::INVALID_TOPIC_EXCEPTION,
         (Ok(_), false) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
         (Ok(name), true) => match broker.auto_create_topic(&name).await {
-            Ok(topic) => return topic_response(&topic),
+            Ok(()) => match broker.metadata.image().listed(name.as_str()) {
+                Some(topic) => return topic_response(topic),
+                // It was deleted again.
+                None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            },
             Err(error) => super::error_code::of_topic(&error),
         },
     };
@@ -101,7 +104,7 @@ async fn describe(
     }
 }
 
-fn topic_response(topic: &Arc<TopicImage>) -> MetadataResponseTopic<'static> {
+fn topic_response(topic: ListedTopic<'_>) -> MetadataResponseTopic<'static> {
     let ids = |ids: &[BrokerId]| ids.iter().map(|id| id.0).collect();
     let partitions = topic
         .partitions()
@@ -120,8 +123,8 @@ fn topic_response(topic: &Arc<TopicImage>) -> MetadataResponseTopic<'static> {
         .collect();
     MetadataResponseTopic {
         error_code: ErrorCode::NONE,
-        name: Some(topic.name.as_str().to_owned().into()),
-        topic_id: topic.id.0,
+        name: Some(topic.name().as_str().to_owned().into()),
+        topic_id: topic.id().0,
         is_internal: topic.is_internal(),
         partitions,
         topic_authorized_operations: OPERATIONS_OMITTED,

@@ -61,8 +61,8 @@ fn collect(
     offsets: &mut Vec<OffsetToCommit>,
 ) -> OffsetCommitResponseTopic<'static> {
     let (known, unknown) = match version >= TOPIC_ID_VERSION {
-        true => (image.topic_by_id(TopicId(topic.topic_id)), ErrorCode::UNKNOWN_TOPIC_ID),
-        false => (image.topic(&topic.name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        true => (image.listed_by_id(TopicId(topic.topic_id)), ErrorCode::UNKNOWN_TOPIC_ID),
+        false => (image.listed(&topic.name), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
     };
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for partition in topic.partitions {
@@ -73,8 +73,8 @@ fn collect(
             Some(known) if known.partition(index).is_none() => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             Some(known) => {
                 offsets.push(OffsetToCommit {
-                    topic: known.name.clone(),
-                    topic_id: Some(known.id),
+                    topic: known.name().clone(),
+                    topic_id: Some(known.id()),
                     partition: index,
                     offset: Offset(partition.committed_offset),
                     leader_epoch: (partition.committed_leader_epoch >= 0)

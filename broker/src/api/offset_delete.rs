@@ -20,7 +20,7 @@ pub(super) async fn handle(
     let mut asked = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let known = image.topic(&topic.name);
+        let known = image.listed(&topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
             let partition_index = partition.partition_index;
@@ -28,7 +28,7 @@ pub(super) async fn handle(
                 None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 Some(known) => {
                     let partition = PartitionIndex(partition_index);
-                    asked.push(TopicPartition { topic: known.name.clone(), partition });
+                    asked.push(TopicPartition { topic: known.name().clone(), partition });
                     ErrorCode::NONE
                 }
             };

@@ -165,7 +165,7 @@ async fn all_topics(
     let respond = |topic: crate::group::FetchedTopic| {
         let topic_id = match by_id {
             // A topic that is no more has no id to be told by.
-            true => Some(image.topic(topic.topic.as_str())?.id),
+            true => Some(image.listed(topic.topic.as_str())?.id()),
             false => None,
         };
         Some(topic_response(&topic.topic, topic_id, topic.partitions))
@@ -181,11 +181,11 @@ fn name(
     by_id: bool,
 ) -> Result<(TopicName, Option<TopicId>), ErrorCode> {
     if by_id {
-        let known = image.topic_by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
-        return Ok((known.name.clone(), Some(known.id)));
+        let known = image.listed_by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
+        return Ok((known.name().clone(), Some(known.id())));
     }
-    match image.topic(&topic.name) {
-        Some(known) => Ok((known.name.clone(), Some(known.id))),
+    match image.listed(&topic.name) {
+        Some(known) => Ok((known.name().clone(), Some(known.id()))),
         // Nothing can have been committed under a name that no topic can have.
         None => TopicName::new(&topic.name).map(|name| (name, None)).map_err(|_| ErrorCode::NONE),
     }

@@ -56,6 +56,14 @@ pub enum TopicError {
     UnknownId(TopicId),
     #[error("topic {0} is internal")]
     Internal(TopicName),
+    #[error(
+        "topic {0} is a view of another topic: it stores nothing, and is changed and deleted by the pipeline that defines it"
+    )]
+    IsView(TopicName),
+    #[error("topic {topic} is the source of view {view}: delete the pipeline that defines the view first")]
+    SourceOfView { topic: TopicName, view: TopicName },
+    #[error("no view is called {0}")]
+    UnknownView(String),
     #[error("topic has {has} partitions already; {wanted} is not more")]
     NotMorePartitions { has: i32, wanted: i32 },
     #[error(transparent)]
@@ -75,11 +83,20 @@ pub enum TopicError {
 impl From<ProposeError> for TopicError {
     fn from(error: ProposeError) -> Self {
         match error {
-            ProposeError::Rejected(Rejection::TopicExists(name)) => Self::Exists(name),
-            ProposeError::Rejected(rejection) => Self::Rejected(rejection),
+            ProposeError::Rejected(rejection) => rejection.into(),
             ProposeError::InvalidConfig(error) => Self::Config(error),
             ProposeError::Placement(error) => Self::Placement(error),
             error => Self::Propose(error),
+        }
+    }
+}
+
+impl From<Rejection> for TopicError {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::TopicExists(name) => Self::Exists(name),
+            Rejection::SourceOfView { topic, view } => Self::SourceOfView { topic, view },
+            rejection => Self::Rejected(rejection),
         }
     }
 }
@@ -115,12 +132,7 @@ impl Broker {
         new: NewTopic,
     ) -> Result<(Command, TopicId), TopicError> {
         let name = TopicName::new(name)?;
-        if image.topic(name.as_str()).is_some() {
-            return Err(TopicError::Exists(name));
-        }
-        if let Some(other) = colliding(image, &name) {
-            return Err(TopicError::Collides(name, other));
-        }
+        check_free(image, &name)?;
         let command = self.create_topic_command(image, name, new)?;
         let Command::CreateTopic { topic_id, .. } = command else {
             unreachable!("create_topic_command makes nothing else");
@@ -128,21 +140,17 @@ impl Broker {
         Ok((command, topic_id))
     }
 
-    /// What a client's interest in an unknown topic makes of it.
-    pub(crate) async fn auto_create_topic(&self, name: &TopicName) -> Result<Arc<TopicImage>, TopicError> {
+    /// What a client's interest in an unknown topic makes of it. Somebody else may have been quicker.
+    pub(crate) async fn auto_create_topic(&self, name: &TopicName) -> Result<(), TopicError> {
         let new = match name.as_str() {
             OFFSETS_TOPIC => self.offsets_topic(),
             _ => NewTopic::default(),
         };
         match self.create_topic(name.as_str(), new).await {
-            // Somebody else was quicker.
-            Err(TopicError::Exists(name)) => {
-                self.reconcile();
-                let image = self.metadata.image();
-                image.topic(name.as_str()).cloned().ok_or_else(|| TopicError::Unknown(name.to_string()))
-            }
-            created => created,
+            Err(TopicError::Exists(_)) => self.reconcile(),
+            created => drop(created?),
         }
+        Ok(())
     }
 
     /// `__consumer_offsets`, as the broker's configuration wants it.
@@ -183,7 +191,7 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), TopicError> {
         let image = self.metadata.image();
-        let topic = image.topic(name).ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
+        let topic = stored_topic(&image, name)?;
         if topic.is_internal() {
             return Err(TopicError::Internal(topic.name.clone()));
         }
@@ -218,7 +226,7 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), TopicError> {
         let image = self.metadata.image();
-        let topic = image.topic(name).ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
+        let topic = stored_topic(&image, name)?;
         for (key, value) in &changes {
             let default = || topic_config(key).map(|def| def.default.unwrap_or_default().to_owned());
             match value {
@@ -286,7 +294,7 @@ fn preview(
     command: &Command,
     topic_id: TopicId,
 ) -> Result<Arc<TopicImage>, TopicError> {
-    let (after, _) = image.after(command).map_err(TopicError::Rejected)?;
+    let (after, _) = image.after(command)?;
     after.topic_by_id(topic_id).cloned().ok_or(TopicError::UnknownId(topic_id))
 }
 
@@ -308,12 +316,32 @@ fn checked(image: &MetadataImage, assignment: Vec<Vec<BrokerId>>) -> Result<Vec<
     Ok(assignment)
 }
 
-/// Kafka refuses names that its metrics can't tell apart.
-fn colliding(image: &MetadataImage, name: &TopicName) -> Option<TopicName> {
+/// A topic that stores records, of this name.
+pub(crate) fn stored_topic<'a>(
+    image: &'a MetadataImage,
+    name: &str,
+) -> Result<&'a Arc<TopicImage>, TopicError> {
+    let unknown = || TopicError::Unknown(name.to_owned());
+    let topic = image.listed(name).ok_or_else(unknown)?;
+    match topic.view() {
+        Some(view) => Err(TopicError::IsView(view.name.clone())),
+        None => Ok(topic.stored()),
+    }
+}
+
+/// Whether a topic or a view may take the name.
+pub(super) fn check_free(image: &MetadataImage, name: &TopicName) -> Result<(), TopicError> {
+    if image.listed(name.as_str()).is_some() {
+        return Err(TopicError::Exists(name.clone()));
+    }
+    // Kafka refuses names that its metrics can't tell apart.
     if !name.as_str().contains(['.', '_']) {
-        return None;
+        return Ok(());
     }
     let folded = |name: &TopicName| name.as_str().replace('.', "_");
     let wanted = folded(name);
-    image.topics().find(|topic| folded(&topic.name) == wanted).map(|topic| topic.name.clone())
+    match image.all_listed().map(|topic| topic.name()).find(|other| folded(other) == wanted) {
+        Some(other) => Err(TopicError::Collides(name.clone(), other.clone())),
+        None => Ok(()),
+    }
 }

@@ -13,7 +13,7 @@ use super::image::{BrokerEpoch, BrokerImage, Document, MetadataImage, PartitionI
 use crate::config::TopicConfigs;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, TopicName};
 
-type Applied = Result<Response, Rejection>;
+pub(super) type Applied = Result<Response, Rejection>;
 
 impl MetadataImage {
     /// The image after a command, for whoever wants to know without proposing it.
@@ -58,6 +58,10 @@ impl MetadataImage {
             Command::DeleteDocument { kind, name, expected_version } => {
                 self.delete_document(kind, name, *expected_version, delta)
             }
+            Command::PutView { name, topic_id, source_id } => {
+                self.put_view(name, *topic_id, *source_id, delta)
+            }
+            Command::DeleteView { topic_id } => self.delete_view(*topic_id, delta),
         }
     }
 
@@ -69,13 +73,13 @@ impl MetadataImage {
         configs: &TopicConfigs,
         delta: &mut MetadataDelta,
     ) -> Applied {
-        if self.topic_ids.get(name).is_some() {
+        if self.listed(name.as_str()).is_some() {
             return Err(Rejection::TopicExists(name.clone()));
         }
-        if self.topics.get(&topic_id).is_some() {
+        if self.listed_by_id(topic_id).is_some() {
             return Err(Rejection::TopicIdExists(topic_id));
         }
-        let partitions = self.new_partitions(replicas)?;
+        let partitions = self.new_partitions(replicas, 0)?;
         fits(configs)?;
         let topic = TopicImage {
             id: topic_id,
@@ -100,13 +104,18 @@ impl MetadataImage {
         if found != expected {
             return Err(Rejection::PartitionCount { expected, found });
         }
-        let partitions = self.new_partitions(replicas)?;
+        let partitions = self.new_partitions(replicas, self.views_of(topic_id).count())?;
         self.add_partitions(topic, partitions, delta);
         Ok(Response::Done)
     }
 
-    /// Checks the replicas of new partitions and the limits; all replicas are in sync, as all are empty.
-    fn new_partitions(&self, replicas: &[Vec<BrokerId>]) -> Result<Vec<Arc<PartitionImage>>, Rejection> {
+    /// Checks the replicas of new partitions, which so many views list too, and the limits; all replicas are in
+    /// sync, as all are empty.
+    fn new_partitions(
+        &self,
+        replicas: &[Vec<BrokerId>],
+        views: usize,
+    ) -> Result<Vec<Arc<PartitionImage>>, Rejection> {
         if replicas.is_empty() {
             return Err(Rejection::NoPartitions);
         }
@@ -114,10 +123,7 @@ impl MetadataImage {
             let max = PARTITIONS_PER_COMMAND_MAX as u64;
             return Err(Rejection::TooManyPartitions { requested: replicas.len() as u64, max });
         }
-        let total = self.partition_count + replicas.len();
-        if total > PARTITIONS_MAX {
-            return Err(Rejection::ClusterFull { total: total as u64, max: PARTITIONS_MAX as u64 });
-        }
+        self.check_room(replicas.len() * (1 + views))?;
         let partition = |ids: &Vec<BrokerId>| {
             let replicas = self.replicas(ids)?;
             Ok(Arc::new(PartitionImage {
@@ -129,6 +135,14 @@ impl MetadataImage {
             }))
         };
         replicas.iter().map(partition).collect()
+    }
+
+    /// Whether so many more partitions may be listed, those of views included.
+    pub(super) fn check_room(&self, more: usize) -> Result<(), Rejection> {
+        match self.listed_partition_count() + more {
+            ..=PARTITIONS_MAX => Ok(()),
+            total => Err(Rejection::ClusterFull { total: total as u64, max: PARTITIONS_MAX as u64 }),
+        }
     }
 
     /// More ids than brokers must repeat one; they may come from a client, and looking for it is quadratic.
@@ -163,6 +177,10 @@ impl MetadataImage {
 
     fn delete_topic(&mut self, topic_id: TopicId, delta: &mut MetadataDelta) -> Applied {
         let topic = self.existing(topic_id)?.clone();
+        // A view without its source could not be read, and whoever defined it would not know.
+        if let Some(view) = self.views_of(topic_id).next() {
+            return Err(Rejection::SourceOfView { topic: topic.name.clone(), view: view.name.clone() });
+        }
         self.topics.remove(&topic_id);
         self.topic_ids.remove(&topic.name);
         self.partition_count -= topic.partitions.len();
@@ -171,7 +189,7 @@ impl MetadataImage {
         Ok(Response::Done)
     }
 
-    fn existing(&self, topic_id: TopicId) -> Result<&Arc<TopicImage>, Rejection> {
+    pub(super) fn existing(&self, topic_id: TopicId) -> Result<&Arc<TopicImage>, Rejection> {
         self.topics.get(&topic_id).ok_or(Rejection::UnknownTopicId(topic_id))
     }
 

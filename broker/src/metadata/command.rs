@@ -23,6 +23,8 @@ pub const DOCUMENT_NAME_BYTES_MAX: usize = 249;
 pub const CONFIGS_MAX: usize = 128;
 pub const CONFIG_VALUE_BYTES_MAX: usize = 8 * 1024;
 pub const PRODUCER_IDS_PER_BLOCK_MAX: i32 = 100_000;
+/// Views of all topics: each is listed like a topic of its own.
+pub const VIEWS_MAX: usize = 1_000;
 
 /// One change. The proposer stamps ids and time into it, so that applying it is the same everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +74,16 @@ pub enum Command {
         kind: String,
         name: String,
         expected_version: Option<u64>,
+    },
+    /// Creates a view, or makes one that exists a view of another topic. One of this name and source stays as it is.
+    PutView {
+        name: TopicName,
+        /// Its own: what was committed for a view of one topic means nothing for that of another.
+        topic_id: TopicId,
+        source_id: TopicId,
+    },
+    DeleteView {
+        topic_id: TopicId,
     },
 }
 
@@ -168,4 +180,10 @@ pub enum Rejection {
     TooManyDocuments,
     #[error("more than {CONFIGS_MAX} configurations, or one longer than {CONFIG_VALUE_BYTES_MAX} bytes")]
     ConfigsTooLarge,
+    #[error("topic {topic} is the source of view {view}: delete the view first")]
+    SourceOfView { topic: TopicName, view: TopicName },
+    #[error("no view has the id {0}")]
+    UnknownView(TopicId),
+    #[error("there are {VIEWS_MAX} views already")]
+    TooManyViews,
 }

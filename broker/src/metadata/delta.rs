@@ -19,6 +19,7 @@ pub(super) enum RowKey {
         kind: String,
         name: String,
     },
+    View(TopicId),
 }
 
 /// The rows that a run of commands touched.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::shared_map::SharedMap;
+use super::views::Views;
 use crate::config::TopicConfigs;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionIndex, TopicId, TopicName};
 
@@ -131,6 +132,7 @@ pub struct MetadataImage {
     pub(super) topics: SharedMap<TopicId, Arc<TopicImage>>,
     pub(super) topic_ids: SharedMap<TopicName, TopicId>,
     pub(super) partition_count: usize,
+    pub(super) views: Arc<Views>,
     /// What is set for one broker, or under `None` for all.
     pub(super) broker_configs: Arc<BTreeMap<Option<BrokerId>, BTreeMap<String, String>>>,
     /// By kind, then name.

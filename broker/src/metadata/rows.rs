@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::delta::RowKey;
 use super::image::{BrokerImage, ClusterId, Document, MetadataImage, PartitionImage, TopicImage};
+use super::views::ViewImage;
 use crate::codec::Encoded;
 use crate::config::TopicConfigs;
 use crate::ids::{BrokerId, PartitionIndex, TopicId, TopicName};
@@ -41,6 +42,7 @@ pub(super) enum Row {
         #[serde(with = "crate::codec::bytes")]
         bytes: Vec<u8>,
     },
+    View(ViewImage),
 }
 
 impl Encoded for Row {
@@ -53,6 +55,8 @@ pub(super) enum RowError {
     Partition { topic_id: TopicId, index: PartitionIndex },
     #[error("topic {0} occurs twice")]
     Topic(TopicName),
+    #[error("view {0} has no source, or occurs twice, or a topic has its name or id")]
+    View(TopicName),
 }
 
 impl RowKey {
@@ -71,6 +75,7 @@ impl RowKey {
             Self::Document { kind, name } => {
                 [&[5, kind.len() as u8][..], kind.as_bytes(), name.as_bytes()].concat()
             }
+            Self::View(id) => [&[6][..], id.0.as_bytes()].concat(),
         }
     }
 }
@@ -110,6 +115,7 @@ impl MetadataImage {
                     bytes: document.bytes.to_vec(),
                 })
             }
+            RowKey::View(id) => self.view_by_id(*id).map(|view| Row::View(view.as_ref().clone())),
         }
     }
 
@@ -131,6 +137,7 @@ impl MetadataImage {
                 (0..count).map(move |index| RowKey::Partition(id, PartitionIndex(index)))
             }))
             .chain(documents.into_iter().map(|(kind, name)| RowKey::Document { kind, name }))
+            .chain(self.views().map(|view| RowKey::View(view.id)))
     }
 }
 
@@ -182,6 +189,16 @@ impl ImageBuilder {
                 let document = Document { version, bytes: bytes.into() };
                 let documents = Arc::make_mut(&mut self.image.documents);
                 documents.entry(kind).or_default().insert(name, document);
+            }
+            Row::View(view) => {
+                let is_free = self.image.topic_ids.get(&view.name).is_none()
+                    && self.image.view(view.name.as_str()).is_none()
+                    && !self.topics.contains_key(&view.id)
+                    && self.image.view_by_id(view.id).is_none();
+                if !is_free || !self.topics.contains_key(&view.source_id) {
+                    return Err(RowError::View(view.name));
+                }
+                Arc::make_mut(&mut self.image.views).insert(view);
             }
         }
         Ok(())

@@ -72,6 +72,15 @@ fn drop_document(name: &str, expected_version: Option<u64>) -> Command {
     Command::DeleteDocument { kind: "pipeline".to_owned(), name: name.to_owned(), expected_version }
 }
 
+fn view(name: &str, id: u128, source: u128) -> Command {
+    let name = TopicName::new(name).unwrap();
+    Command::PutView { name, topic_id: topic_id(id), source_id: topic_id(source) }
+}
+
+fn drop_view(id: u128) -> Command {
+    Command::DeleteView { topic_id: topic_id(id) }
+}
+
 /// Applies what must succeed.
 pub(super) fn image(commands: &[Command]) -> MetadataImage {
     let mut image = MetadataImage::default();
@@ -235,6 +244,71 @@ fn documents_are_guarded_by_versions() {
     assert_eq!(image(&again).document("pipeline", "p").unwrap().version, 3);
     let names: Vec<_> = image(&again).documents("pipeline").map(|(name, _)| name.to_owned()).collect();
     assert_eq!(names, ["p", "q"]);
+}
+
+#[test]
+fn a_view_has_its_sources_partitions_and_an_id_of_its_own() {
+    let given = [register(1), create("a", 1, &[&[1], &[1]]), create("b", 2, &[&[1]]), view("a.view", 3, 1)];
+    let before = image(&given);
+    let listed = before.listed("a.view").unwrap();
+    assert_eq!((listed.id(), listed.name().as_str(), listed.partition_count()), (topic_id(3), "a.view", 2));
+    assert_eq!(before.listed_by_id(topic_id(3)).unwrap().stored().id, topic_id(1));
+    assert!(before.topic("a.view").is_none() && before.topic_by_id(topic_id(3)).is_none());
+    assert!(before.listed("a").unwrap().view().is_none());
+    let mut names: Vec<_> = before.all_listed().map(|topic| topic.name().to_string()).collect();
+    names.sort();
+    assert_eq!(names, ["a", "a.view", "b"]);
+    assert_eq!((before.partition_count(), before.listed_partition_count()), (3, 5));
+    let grown = image(&[&given[..], &[add(1, 2, &[&[1]])]].concat());
+    assert_eq!(grown.listed("a.view").unwrap().partition_count(), 3);
+    // The same again changes nothing, least of all the id; another source makes it another topic.
+    let again = image(&[&given[..], &[view("a.view", 9, 1)]].concat());
+    assert_eq!(again.listed("a.view").unwrap().id(), topic_id(3));
+    let moved = image(&[&given[..], &[view("a.view", 9, 2)]].concat());
+    assert_eq!(moved.listed("a.view").unwrap().stored().id, topic_id(2));
+    assert_eq!(moved.listed("a.view").unwrap().id(), topic_id(9));
+    assert!(moved.listed_by_id(topic_id(3)).is_none() && moved.views_of(topic_id(1)).count() == 0);
+    let dropped = image(&[&given[..], &[drop_view(3), delete(1)]].concat());
+    assert!(dropped.listed("a.view").is_none() && dropped.listed("a").is_none());
+}
+
+#[test]
+fn views_and_topics_share_names_and_ids() {
+    let name = |name: &str| TopicName::new(name).unwrap();
+    let given = [register(1), create("a", 1, &[&[1]]), view("a.view", 3, 1)];
+    check(&given, &create("a.view", 4, &[&[1]]), Err(Rejection::TopicExists(name("a.view"))));
+    check(&given, &create("b", 3, &[&[1]]), Err(Rejection::TopicIdExists(topic_id(3))));
+    check(&given, &view("a", 4, 1), Err(Rejection::TopicExists(name("a"))));
+    let internal = "__consumer_offsets";
+    check(&given, &view(internal, 4, 1), Err(Rejection::TopicExists(name(internal))));
+    check(&given, &view("b", 1, 1), Err(Rejection::TopicIdExists(topic_id(1))));
+    check(&given, &view("b", 3, 1), Err(Rejection::TopicIdExists(topic_id(3))));
+    check(&given, &view("b", 4, 7), Err(Rejection::UnknownTopicId(topic_id(7))));
+    check(&given, &view("b", 4, 3), Err(Rejection::UnknownTopicId(topic_id(3))));
+    check(&given, &drop_view(1), Err(Rejection::UnknownView(topic_id(1))));
+    let source = Rejection::SourceOfView { topic: name("a"), view: name("a.view") };
+    check(&given, &delete(1), Err(source));
+}
+
+/// What is listed goes into answers, so views count like topics.
+#[test]
+fn views_are_bounded() {
+    let one: &[i32] = &[1];
+    let mut many = vec![register(1), create("a", 1, &[&[1]])];
+    many.extend((0..VIEWS_MAX).map(|n| view(&format!("v{n}"), 10 + n as u128, 1)));
+    check(&many, &view("w", 5, 1), Err(Rejection::TooManyViews));
+    check(&many, &view("v0", 5, 1), Ok(Response::Done));
+    let mut full = vec![register(1), create("a", 1, &vec![one; 9_000])];
+    let views = PARTITIONS_MAX / 9_000 - 1;
+    full.extend((0..views).map(|n| view(&format!("v{n}"), 10 + n as u128, 1)));
+    let listed = 9_000 * (1 + views as u64);
+    let full_cluster = |total| Err(Rejection::ClusterFull { total, max: PARTITIONS_MAX as u64 });
+    check(&full, &view("w", 5, 1), full_cluster(listed + 9_000));
+    let more = PARTITIONS_MAX as u64 - listed + 1;
+    check(&full, &create("b", 2, &vec![one; more as usize]), full_cluster(PARTITIONS_MAX as u64 + 1));
+    let of_views = more.div_ceil(1 + views as u64) as usize;
+    let total = listed + of_views as u64 * (1 + views as u64);
+    check(&full, &add(1, 9_000, &vec![one; of_views]), full_cluster(total));
 }
 
 #[test]

@@ -13,7 +13,8 @@ use super::super::raft::{AppliedState, Entry, Identity};
 use super::super::snapshot;
 use super::super::*;
 use super::{
-    add, allocate, change, configure, create, delete, drop_document, image, put, register, topic_id,
+    add, allocate, change, configure, create, delete, drop_document, drop_view, image, put, register,
+    topic_id, view,
 };
 use crate::codec::{self, Encoded};
 use crate::ids::BrokerId;
@@ -49,6 +50,9 @@ fn every_command() -> Vec<Command> {
         drop_document("q", Some(2)),
         create("c", 3, &[&[1]]),
         delete(3),
+        view("a.view", 4, 1),
+        view("b.view", 5, 2),
+        drop_view(5),
     ]
 }
 
@@ -101,16 +105,18 @@ fn keys_sort_like_their_bytes() {
     commands.push(create("a", 1, &[&[1][..]; 300]));
     commands.push(create("b", u128::MAX, &[&[1][..]; 2]));
     commands.extend([put("p", b"", None), put("pp", b"", None)]);
+    commands.extend([view("w", 9, 1), view("v", u128::MAX - 1, 1)]);
     let image = image(&commands);
     let keys: Vec<_> = image.row_keys().map(|key| key.to_bytes()).collect();
-    assert!(keys.is_sorted() && keys.len() == 1 + 2 + 2 + 2 + 302 + 2);
+    assert!(keys.is_sorted() && keys.len() == 1 + 2 + 2 + 2 + 302 + 2 + 2);
     // Names that run into each other are kept apart.
     let document =
         |kind: &str, name: &str| RowKey::Document { kind: kind.to_owned(), name: name.to_owned() }.to_bytes();
     assert_ne!(document("ab", "c"), document("a", "bc"));
 }
 
-/// A small world, so that commands meet: three brokers, four topics, two documents.
+/// A small world, so that commands meet: three brokers, four topics, two documents, three views that share their names
+/// and ids with topics.
 fn any_command() -> impl Strategy<Value = Command> {
     let id = 1..5u128;
     let broker = 1..4i32;
@@ -139,6 +145,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         (broker, 0..4i64).prop_map(|(id, epoch)| allocate(id, epoch, 1000)),
         ("[pq]", 0..4u64).prop_map(|(name, version)| put(&name, b"yaml", Some(version))),
         "[pq]".prop_map(|name| drop_document(&name, None)),
+        (3..6u128, 3..7u128, 1..5u128).prop_map(|(n, id, source)| view(&format!("t{n}"), id, source)),
+        (3..7u128).prop_map(drop_view),
     ]
 }
 
@@ -175,6 +183,8 @@ proptest! {
         prop_assert_eq!(read.partition_count(), one.partition_count());
         prop_assert_eq!(read.partition_count(), one.topics().map(|topic| topic.partitions.len()).sum::<usize>());
         prop_assert!(one.topics().all(|topic| read.topic(topic.name.as_str()) == Some(topic)));
+        prop_assert!(one.views().eq(read.views()));
+        prop_assert!(one.views().all(|view| read.listed(view.name.as_str()).is_some_and(|listed| listed.id() == view.id)));
         prop_assert_eq!(read.topic_count(), one.topic_count());
     }
 
