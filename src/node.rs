@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use millstream_broker::broker::{RunningBroker, StartError};
 use millstream_broker::clock::SystemClock;
 use millstream_broker::config::BrokerConfig;
+use millstream_broker::hooks::NoHooks;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
 use millstream_runtime::runtime::Runtime;
 use millstream_runtime::stage::{RuntimeMetrics, StageStatus};
@@ -94,7 +95,9 @@ impl Node {
         let mut registry = Registry::with_prefix("millstream");
         let plugins = PluginStore::open(&path.join("plugins"))?;
         let node_id = config.id();
-        let broker = RunningBroker::start(config, SystemClock::shared(), &mut registry, kafka).await?;
+        let broker =
+            RunningBroker::start(config, SystemClock::shared(), Arc::new(NoHooks), &mut registry, kafka)
+                .await?;
         let broker = Arc::new(broker);
         let tasks = TaskTracker::new();
         let runtime_clock = millstream_runtime::clock::SystemClock::shared();

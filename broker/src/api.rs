@@ -114,10 +114,8 @@ pub(crate) fn begin(
     context.client_id = header.client_id.as_deref().unwrap_or_default().into();
     let body = frame.slice_ref(reader.rest());
     let broker = Arc::clone(broker);
-    if api == ApiKey::Produce
-        && may_begin
-        && let Some(pending) = produce::start_now(&broker, &context, &body)?
-    {
+    if api == ApiKey::Produce && may_begin {
+        let pending = produce::start(&broker, &context, &body)?;
         let outcome = Box::pin(async move { produce::finish(&broker, &context, pending).await });
         return Ok(Begun { outcome, deferred: false });
     }
@@ -159,7 +157,7 @@ macro_rules! answer {
 fn dispatch(broker: Arc<Broker>, context: RequestContext, body: Bytes) -> BoxFuture<'static, Outcome> {
     match context.api {
         ApiKey::Produce => Box::pin(async move {
-            let pending = produce::start(&broker, &context, &body).await?;
+            let pending = produce::start(&broker, &context, &body)?;
             produce::finish(&broker, &context, pending).await
         }),
         ApiKey::Fetch => answer!(fetch, Fetch, broker, context, body),

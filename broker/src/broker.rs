@@ -1,5 +1,7 @@
 //! The broker: opens storage and metadata, leads its partitions, serves its listener, and stops in order.
 
+mod hook_room;
+mod ingest;
 mod local_connection;
 mod maintenance;
 mod offsets_log;
@@ -16,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::ingest::Lanes;
+pub(crate) use self::ingest::{Appending, IngestError};
 pub use self::local_connection::{LocalConnection, LocalError};
 pub(crate) use self::openings::Openings;
 pub use self::topics::TopicError;
@@ -24,6 +28,7 @@ use crate::clock::SharedClock;
 use crate::config::{BrokerConfig, TopicConfigs, describe_topic};
 use crate::connection::{RequestBudget, ResponseBudget};
 use crate::group::GroupCoordinator;
+use crate::hooks::Hooks;
 use crate::log::config::LogDirConfig;
 use crate::log::dir::{LogDir, LogDirContext};
 use crate::log::disk::FileDisk;
@@ -41,6 +46,8 @@ pub(crate) struct Broker {
     pub(crate) metadata: Metadata,
     pub(crate) topics: Arc<LocalTopics>,
     pub(crate) groups: GroupCoordinator,
+    pub(crate) hooks: Arc<dyn Hooks>,
+    lanes: Lanes,
     pub(crate) request_budget: RequestBudget,
     pub(crate) response_budget: ResponseBudget,
     pub(crate) openings: Openings,
@@ -72,10 +79,11 @@ pub struct RunningBroker {
 }
 
 impl RunningBroker {
-    /// Opens the data directory and serves Kafka clients on `listener`.
+    /// Opens the data directory and serves Kafka clients on `listener`. `hooks` is asked from then on.
     pub async fn start(
         config: BrokerConfig,
         clock: SharedClock,
+        hooks: Arc<dyn Hooks>,
         registry: &mut Registry,
         listener: TcpListener,
     ) -> Result<Self, StartError> {
@@ -100,6 +108,8 @@ impl RunningBroker {
         topics.delete_strays();
         let tasks = TaskTracker::new();
         let broker = Arc::new(Broker {
+            hooks,
+            lanes: Lanes::new(tasks.clone()),
             metrics: Arc::new(BrokerMetrics::new(registry)),
             groups: offsets_log::coordinator(&config, &clock, &topics),
             request_budget: RequestBudget::new(
@@ -174,6 +184,7 @@ impl RunningBroker {
     }
 
     /// Makes `name` a view of the topic `source`, whatever it was a view of before; says whether anything changed.
+    /// It can be read when [`Hooks::view`] has something for it.
     pub async fn put_view(&self, name: &str, source: &str) -> Result<bool, TopicError> {
         self.broker.put_view(name, source).await
     }

@@ -4,9 +4,9 @@
 //!   socket -> FrameReader -> api::begin -> Exchange --bounded queue--> respond -> socket
 //! ```
 //! Kafka answers a connection's requests in the order in which they came. Here, too; but a Produce is begun
-//! (checked, given its offsets, queued for the disk) as soon as it is read, while the responses before it are
-//! still being waited for, as long as those are Produces themselves: that is what lets one commit serve a
-//! client's whole pipeline. Any other request begins when its turn to be answered comes, so it sees the effect
+//! (checked, given its offsets or its turn to get them, queued for the disk or for its hook) as soon as it is read,
+//! while the responses before it are still being waited for, as long as those are Produces themselves: that is
+//! what lets one commit serve a client's whole pipeline. Any other request begins when its turn to be answered comes, so it sees the effect
 //! of all before it.
 
 mod budget;

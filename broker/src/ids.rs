@@ -78,6 +78,27 @@ impl fmt::Debug for TopicName {
     }
 }
 
+/// Who a client is, in Kafka's form: its type, a colon, its name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Principal(Arc<str>);
+
+impl Principal {
+    /// A client that has not said who it is; no other can be told yet.
+    pub fn anonymous() -> Self {
+        Self("User:ANONYMOUS".into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A topic's identity: a topic that is deleted and created again has another one (KIP-516).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicId(pub Uuid);

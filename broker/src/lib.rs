@@ -8,6 +8,7 @@ pub mod config;
 mod connection;
 mod durable_dir;
 pub mod group;
+pub mod hooks;
 pub mod ids;
 pub mod log;
 pub mod metadata;

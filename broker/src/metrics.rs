@@ -1,5 +1,7 @@
 //! What the broker counts, in one registry that is passed as an argument.
 
+mod hooks;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+pub(crate) use self::hooks::{HookMetrics, HookOutcome};
 use crate::log::compaction::Compacted;
 use crate::log::metrics::{CommitStats, LogMetrics};
 
@@ -44,6 +47,7 @@ pub(crate) struct BrokerMetrics {
     produced_records: Counter,
     produced_bytes: Counter,
     fetched_bytes: Counter,
+    pub(crate) ingest: HookMetrics,
 }
 
 impl BrokerMetrics {
@@ -73,6 +77,7 @@ impl BrokerMetrics {
             produced_records: Counter::default(),
             produced_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
+            ingest: HookMetrics::new(registry, "ingest"),
         };
         registry.register("requests", "Requests answered", requests);
         registry.register_with_unit(

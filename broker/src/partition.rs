@@ -4,9 +4,11 @@
 //! two orders agree. It is never held across an await.
 
 mod fetch_waiters;
+mod lane;
 mod leader;
 mod local;
 mod validate;
+mod withheld;
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -14,15 +16,18 @@ use bytes::Bytes;
 
 use self::fetch_waiters::FetchWaiters;
 pub use self::fetch_waiters::{FetchWait, FetchWaiter};
+pub(crate) use self::lane::{Lane, Turn};
 use self::leader::Leader;
 pub use self::leader::ProduceDone;
 pub use self::local::{LocalTopic, LocalTopics, Unavailable};
-pub(crate) use self::validate::must_decompress;
 pub use self::validate::{InvalidBatch, Origin, RecordRefusal};
-use self::validate::{ValidBatch, validate};
+pub(crate) use self::validate::{REFUSALS_MAX, must_decompress};
+use self::validate::{ValidBatch, validate, validate_sent};
+use self::withheld::Withheld;
 use crate::clock::SharedClock;
-use crate::config::TopicConfig;
+use crate::config::{TimestampType, TopicConfig};
 use crate::ids::{LeaderEpoch, Offset, TopicPartition};
+use crate::log::batch::{BatchMeta, ProducerBatch};
 use crate::log::error::StorageError;
 use crate::log::partition::{Log, LogListener};
 use crate::log::producer_states::{ProducerCheck, ProducerCheckError, ProducerStates};
@@ -47,8 +52,17 @@ pub struct Appended {
     pub log_start_offset: Offset,
     /// Set where the broker stamps the records.
     pub append_time_ms: Option<i64>,
+    /// Records that were added to the log: none for a duplicate.
     pub records: i64,
     pub done: ProduceDone,
+}
+
+/// What a client sent, before an ingest hook has looked at it.
+#[derive(Debug)]
+pub(crate) enum Sent {
+    New(BatchMeta),
+    /// It is on the log already.
+    Duplicate(Appended),
 }
 
 /// Why a fetch position can't be served.
@@ -84,6 +98,8 @@ pub struct Partition {
     id: TopicPartition,
     log: Arc<Log>,
     clock: SharedClock,
+    /// Batches that are not appended as they come.
+    lane: Lane,
     state: Mutex<State>,
 }
 
@@ -91,6 +107,8 @@ struct State {
     leader: Leader,
     /// What the producers have appended, what is still on its way to the disk included.
     producers: ProducerStates,
+    /// What producers without state have to begin with.
+    withheld: Withheld,
     waiters: FetchWaiters,
     config: Arc<TopicConfig>,
     /// Replicas that are in sync, the leader included.
@@ -110,12 +128,14 @@ impl Partition {
         let state = State {
             leader: Leader::new(image.leader_epoch, log.log_end_offset()),
             producers: log.producer_states(),
+            withheld: Withheld::default(),
             waiters: FetchWaiters::default(),
             config,
             isr: image.isr.len(),
             is_deleted: false,
         };
-        let partition = Arc::new(Self { id, log: Arc::clone(&log), clock, state: Mutex::new(state) });
+        let (lane, state) = (Lane::default(), Mutex::new(state));
+        let partition = Arc::new(Self { id, log: Arc::clone(&log), clock, lane, state });
         log.set_listener(Arc::new(Listener(Arc::downgrade(&partition))));
         partition
     }
@@ -126,6 +146,10 @@ impl Partition {
 
     pub fn log(&self) -> &Arc<Log> {
         &self.log
+    }
+
+    pub(crate) fn lane(&self) -> &Lane {
+        &self.lane
     }
 
     pub fn config(&self) -> Arc<TopicConfig> {
@@ -149,35 +173,68 @@ impl Partition {
         self.state().leader.epoch()
     }
 
+    /// Checks what a client sent, for an ingest hook to look at: all that can be said before it is known what will be
+    /// stored. A gap in the sequences can't be seen yet, as batches before this one may be on their way.
+    pub(crate) fn check_sent(&self, bytes: &Bytes) -> Result<Sent, AppendError> {
+        let config = self.config();
+        let meta = validate_sent(bytes, &config)?;
+        let mut state = self.state();
+        state.check_failed()?;
+        let Some(producer) = &meta.producer else { return Ok(Sent::New(meta)) };
+        match state.check_producer(producer, meta.last_offset.0 as i32) {
+            Ok(ProducerCheck::Duplicate { base_offset, last_offset }) => {
+                let is_stamped = config.message_timestamp_type == TimestampType::LogAppendTime;
+                let append_time_ms = is_stamped.then(|| self.clock.wall_ms());
+                let log_start_offset = self.log.log_start_offset();
+                let before =
+                    state.appended_before(base_offset, last_offset, log_start_offset, append_time_ms);
+                Ok(Sent::Duplicate(before))
+            }
+            Err(error @ ProducerCheckError::InvalidProducerEpoch { .. }) => Err(error.into()),
+            Ok(ProducerCheck::New) | Err(ProducerCheckError::OutOfOrderSequence { .. }) => {
+                Ok(Sent::New(meta))
+            }
+        }
+    }
+
+    /// A batch was turned away, to be sent again: what its producer sent behind it must not take its place.
+    pub(crate) fn turned_away(&self, producer: &ProducerBatch) {
+        self.state().turned_away(producer, self.clock.wall_ms());
+    }
+
     /// Checks the batch, gives it offsets and queues it for the disk. Returns without waiting for that;
     /// whoever needs the acknowledgement awaits `done`.
     pub fn append(&self, bytes: Bytes, origin: Origin) -> Result<Appended, AppendError> {
         let now_ms = self.clock.wall_ms();
         let config = self.config();
-        let ValidBatch { bytes, mut meta, append_time_ms } = validate(bytes, &config, origin, now_ms)?;
-        let records = meta.last_offset.0 + 1;
+        let ValidBatch { bytes, mut meta, records, append_time_ms } =
+            validate(bytes, &config, origin, now_ms)?;
+        // Each record that was sent has an offset, also where a hook has dropped it.
+        let offsets = meta.last_offset.0 + 1;
         let mut state = self.state();
-        if let Some(error) = state.leader.failed() {
-            return Err(AppendError::Storage(Arc::clone(error)));
-        }
+        state.check_failed()?;
         let log_start_offset = self.log.log_start_offset();
-        if let (Some(producer), Origin::Client) = (&meta.producer, origin) {
-            let delta = meta.last_offset.0 as i32;
-            if let ProducerCheck::Duplicate { base_offset, last_offset } =
-                state.producers.check(producer, delta)?
-            {
-                // The first append may not be on disk yet: the second answer waits for it all the same.
-                let done = state.leader.when_acknowledged(last_offset.plus(1));
-                return Ok(Appended { base_offset, log_start_offset, append_time_ms, records, done });
-            }
+        if let (Some(producer), Origin::Client | Origin::Ingest) = (&meta.producer, origin)
+            && let ProducerCheck::Duplicate { base_offset, last_offset } =
+                state.check_producer(producer, meta.last_offset.0 as i32)?
+        {
+            return Ok(state.appended_before(base_offset, last_offset, log_start_offset, append_time_ms));
         }
         let base_offset = state.leader.next_offset();
         meta.base_offset = base_offset;
-        meta.last_offset = base_offset.plus(records - 1);
+        meta.last_offset = base_offset.plus(offsets - 1);
         meta.leader_epoch = state.leader.epoch();
-        self.log.append(bytes, vec![meta])?;
-        state.leader.assign(records);
+        if let Err(error) = self.log.append(bytes, vec![meta]) {
+            if let Some(producer) = &meta.producer {
+                state.turned_away(producer, now_ms);
+            }
+            return Err(error.into());
+        }
+        state.leader.assign(offsets);
         state.producers.update(&meta);
+        if let Some(producer) = &meta.producer {
+            state.withheld.forget(producer.id);
+        }
         let done = state.leader.when_acknowledged(meta.end_offset());
         Ok(Appended { base_offset, log_start_offset, append_time_ms, records, done })
     }
@@ -251,11 +308,53 @@ impl Partition {
     /// Forgets idle producers, as storage does in its checkpoints.
     pub(crate) fn expire_producers(&self, expiration_ms: i64) {
         let now_ms = self.clock.wall_ms();
-        self.state().producers.expire(now_ms, expiration_ms);
+        let mut state = self.state();
+        state.producers.expire(now_ms, expiration_ms);
+        state.withheld.expire(now_ms, expiration_ms);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("an invariant broke under this lock; its state can't be trusted")
+    }
+}
+
+impl State {
+    fn check_failed(&self) -> Result<(), AppendError> {
+        match self.leader.failed() {
+            Some(error) => Err(AppendError::Storage(Arc::clone(error))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_producer(
+        &self,
+        producer: &ProducerBatch,
+        last_offset_delta: i32,
+    ) -> Result<ProducerCheck, ProducerCheckError> {
+        if self.producers.get(producer.id).is_none() {
+            self.withheld.check(producer)?;
+        }
+        self.producers.check(producer, last_offset_delta)
+    }
+
+    /// The answer to a duplicate. The first append may not be on disk yet: the second answer waits for it all the
+    /// same.
+    fn appended_before(
+        &mut self,
+        base_offset: Offset,
+        last_offset: Offset,
+        log_start_offset: Offset,
+        append_time_ms: Option<i64>,
+    ) -> Appended {
+        let done = self.leader.when_acknowledged(last_offset.plus(1));
+        Appended { base_offset, log_start_offset, append_time_ms, records: 0, done }
+    }
+
+    fn turned_away(&mut self, producer: &ProducerBatch, now_ms: i64) {
+        // With state, a gap in the sequence is seen anyway.
+        if self.producers.get(producer.id).is_none() {
+            self.withheld.note(producer, now_ms);
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use millstream_wire::ErrorCode;
 
-use crate::broker::TopicError;
+use crate::broker::{IngestError, TopicError};
 use crate::group::GroupError;
 use crate::log;
 use crate::log::producer_states::ProducerCheckError;
@@ -30,6 +30,19 @@ pub(super) fn of_append(error: &AppendError) -> ErrorCode {
         // Retriable: the queue drains.
         AppendError::Log(log::partition::AppendError::QueueFull { .. }) => ErrorCode::REQUEST_TIMED_OUT,
         AppendError::Log(log::partition::AppendError::Deleted) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    }
+}
+
+/// What became of a batch on its way through an ingest hook.
+pub(super) fn of_ingest(error: &IngestError) -> ErrorCode {
+    match error {
+        IngestError::Append(error) => of_append(error),
+        IngestError::Refused { .. } => ErrorCode::INVALID_RECORD,
+        // Of the codes that every client takes for "not stored, send it again", the one with which it does nothing
+        // else. Java's, librdkafka, franz-go, sarama, kafkajs and kafka-python retry it, with the same sequence if they
+        // are idempotent. LEADER_NOT_AVAILABLE and KAFKA_STORAGE_ERROR would make them ask for the metadata again and
+        // again; with REQUEST_TIMED_OUT librdkafka must assume that the records may have been stored.
+        IngestError::Later(_) => ErrorCode::NOT_ENOUGH_REPLICAS,
     }
 }
 

@@ -1,5 +1,8 @@
 //! Produce: begun when it is read, so that one commit serves a client's whole pipeline; answered when the
 //! high watermark has passed its batches.
+//!
+//! A batch that an ingest hook looks at, or that must be opened to be checked, gets its turn when it is read, and its
+//! offsets when its turn comes (`broker/ingest.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +16,16 @@ use millstream_wire::produce_response::{
 use uuid::Uuid;
 
 use super::{RequestContext, RequestError};
-use crate::broker::Broker;
+use crate::broker::{Appending, Broker, IngestError, TopicError};
 use crate::connection::Outcome;
 use crate::ids::TopicId;
-use crate::partition::{self, AppendError, Appended, LocalTopic, Origin, RecordRefusal};
+use crate::partition::{AppendError, Appended, LocalTopic, Partition, RecordRefusal};
 
 const ACKS_ALL: i16 = -1;
 const ACKS_NONE: i16 = 0;
 const ACKS_LEADER: i16 = 1;
 
-/// A Produce whose batches have their offsets.
+/// A Produce whose batches have their offsets, or their places in their partitions' lanes.
 pub(super) struct Pending {
     acks: i16,
     timeout: Duration,
@@ -32,10 +35,11 @@ pub(super) struct Pending {
 struct PendingTopic {
     name: String,
     topic_id: Uuid,
-    partitions: Vec<(i32, Result<Appended, Refusal>)>,
+    partitions: Vec<(i32, Result<Appending, Refusal>)>,
 }
 
 /// A partition's error.
+#[derive(Clone)]
 struct Refusal {
     code: ErrorCode,
     message: Option<String>,
@@ -48,130 +52,103 @@ impl From<ErrorCode> for Refusal {
     }
 }
 
-impl From<AppendError> for Refusal {
-    fn from(error: AppendError) -> Self {
+impl From<IngestError> for Refusal {
+    fn from(error: IngestError) -> Self {
         let message = Some(error.to_string());
-        let code = super::error_code::of_append(&error);
+        let code = super::error_code::of_ingest(&error);
         let records = match error {
-            AppendError::Invalid(invalid) => invalid.into_refusals(),
-            _ => Vec::new(),
+            IngestError::Append(AppendError::Invalid(invalid)) => invalid.into_refusals(),
+            IngestError::Refused { records, .. } => records,
+            IngestError::Append(_) | IngestError::Later(_) => Vec::new(),
         };
         Self { code, message, records }
     }
 }
 
-/// Appends at once; `None`, and nothing is done, where that would hold up the network thread.
-pub(super) fn start_now(
-    broker: &Broker,
-    context: &RequestContext,
-    body: &Bytes,
-) -> Result<Option<Pending>, RequestError> {
-    let request = context.decode::<ProduceRequest<'_>>(body)?;
-    Ok((!must_decompress(broker, context, &request)).then(|| append_all(broker, context, body, request)))
-}
-
-/// Appends on whatever thread it takes.
-pub(super) async fn start(
+/// Begins to append every batch of the request. What would hold up the network thread goes on in tasks.
+pub(super) fn start(
     broker: &Arc<Broker>,
     context: &RequestContext,
     body: &Bytes,
 ) -> Result<Pending, RequestError> {
-    if let Some(pending) = start_now(broker, context, body)? {
-        return Ok(pending);
-    }
-    let (opener, context, body) = (Arc::clone(broker), context.clone(), body.clone());
-    let opened = move || {
-        let request = context.decode::<ProduceRequest<'_>>(&body)?;
-        Ok(append_all(&opener, &context, &body, request))
-    };
-    broker.openings.run(opened).await
-}
-
-fn must_decompress(broker: &Broker, context: &RequestContext, request: &ProduceRequest<'_>) -> bool {
-    request.topic_data.iter().any(|topic| {
-        find_topic(broker, context, topic).is_ok_and(|local| {
-            let mut batches = topic.partition_data.iter().filter_map(|data| data.records.as_ref());
-            batches.any(|records| partition::must_decompress(&records.contiguous(), local.config()))
-        })
-    })
-}
-
-fn append_all(
-    broker: &Broker,
-    context: &RequestContext,
-    body: &Bytes,
-    request: ProduceRequest<'_>,
-) -> Pending {
+    let request = context.decode::<ProduceRequest<'_>>(body)?;
     let acks = request.acks;
     let valid = matches!(acks, ACKS_ALL | ACKS_NONE | ACKS_LEADER);
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for topic in request.topic_data {
         let local = match valid {
             true => find_topic(broker, context, &topic),
-            false => Err(ErrorCode::INVALID_REQUIRED_ACKS),
+            false => Err(ErrorCode::INVALID_REQUIRED_ACKS.into()),
         };
+        let bound = local.map(|local| (broker.hooks.ingest(local.image()), local));
         let partitions = topic
             .partition_data
             .into_iter()
             .map(|data| {
-                let records = data.records.map(|records| records.share(body));
-                let appended = match &local {
-                    Ok(local) => append(broker, local, data.index, records.unwrap_or_default(), acks),
-                    Err(code) => Err(Refusal::from(*code)),
+                let records = data.records.map(|records| records.share(body)).unwrap_or_default();
+                let begun = match &bound {
+                    Ok((binding, local)) => partition(local, data.index, acks).map(|partition| {
+                        broker.begin_append(local, partition, binding, records, &context.client_id)
+                    }),
+                    Err(refusal) => Err(refusal.clone()),
                 };
-                (data.index, appended)
+                (data.index, begun)
             })
             .collect();
         topics.push(PendingTopic { name: topic.name.into_owned(), topic_id: topic.topic_id, partitions });
     }
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-    Pending { acks, timeout, topics }
+    Ok(Pending { acks, timeout, topics })
 }
 
 fn find_topic(
     broker: &Broker,
     context: &RequestContext,
     topic: &TopicProduceData<'_>,
-) -> Result<Arc<LocalTopic>, ErrorCode> {
-    let local = match context.version {
-        ..13 => broker.topics.by_name(&topic.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?,
-        _ => broker.topics.by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
+) -> Result<Arc<LocalTopic>, Refusal> {
+    let image = broker.metadata.image();
+    let (view, local, unknown) = match context.version {
+        ..13 => {
+            let (view, local) = (image.view(&topic.name), broker.topics.by_name(&topic.name));
+            (view, local, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        }
+        _ => {
+            let id = TopicId(topic.topic_id);
+            (image.view_by_id(id), broker.topics.by_id(id), ErrorCode::UNKNOWN_TOPIC_ID)
+        }
     };
-    if local.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION) } else { Ok(local) }
+    if let Some(view) = view {
+        let error = TopicError::IsView(view.name.clone());
+        let message = Some(error.to_string());
+        return Err(Refusal { code: super::error_code::of_topic(&error), message, records: Vec::new() });
+    }
+    let local = local.ok_or(unknown)?;
+    if local.is_internal() { Err(ErrorCode::INVALID_TOPIC_EXCEPTION.into()) } else { Ok(local) }
 }
 
-fn append(
-    broker: &Broker,
-    topic: &LocalTopic,
-    index: i32,
-    records: Bytes,
-    acks: i16,
-) -> Result<Appended, Refusal> {
+fn partition(topic: &LocalTopic, index: i32, acks: i16) -> Result<&Arc<Partition>, Refusal> {
     let partition = topic.partition(index).map_err(super::error_code::of_unavailable)?;
     if acks == ACKS_ALL && !partition.has_enough_replicas() {
         return Err(ErrorCode::NOT_ENOUGH_REPLICAS.into());
     }
-    let bytes = records.len();
-    let appended = partition.append(records, Origin::Client)?;
-    broker.metrics.produced(appended.records, bytes);
-    Ok(appended)
+    Ok(partition)
 }
 
 pub(super) async fn finish(broker: &Broker, context: &RequestContext, pending: Pending) -> Outcome {
     if pending.acks == ACKS_NONE {
-        let failed = pending.topics.iter().flat_map(|topic| &topic.partitions).any(|(_, r)| r.is_err());
+        let mut has_failed = false;
+        for (_, begun) in pending.topics.into_iter().flat_map(|topic| topic.partitions) {
+            has_failed |= appended(begun).await.is_err();
+        }
         context.answered(broker);
-        return if failed { Err(RequestError::UnacknowledgedProduce) } else { Ok(None) };
+        return if has_failed { Err(RequestError::UnacknowledgedProduce) } else { Ok(None) };
     }
     let deadline = tokio::time::Instant::now() + pending.timeout;
     let mut responses = Vec::with_capacity(pending.topics.len());
     for topic in pending.topics {
         let mut partition_responses = Vec::with_capacity(topic.partitions.len());
-        for (index, appended) in topic.partitions {
-            let acknowledged = match appended {
-                Ok(appended) => acknowledge(index, appended, deadline).await,
-                Err(refusal) => Err(refusal),
-            };
+        for (index, begun) in topic.partitions {
+            let acknowledged = acknowledge(index, begun, deadline).await;
             let response = acknowledged.unwrap_or_else(|refusal| refuse(broker, context, index, refusal));
             partition_responses.push(response);
         }
@@ -184,22 +161,40 @@ pub(super) async fn finish(broker: &Broker, context: &RequestContext, pending: P
     context.answer(broker, &ProduceResponse { responses, ..Default::default() })
 }
 
+/// Waits until the batch has its offsets.
+async fn appended(begun: Result<Appending, Refusal>) -> Result<Appended, Refusal> {
+    let appended = match begun? {
+        Appending::Done(appended) => appended,
+        Appending::InLane(task) => match task.await {
+            Ok(appended) => appended,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        },
+    };
+    Ok(appended?)
+}
+
 async fn acknowledge(
     index: i32,
-    appended: Appended,
+    begun: Result<Appending, Refusal>,
     deadline: tokio::time::Instant,
 ) -> Result<PartitionProduceResponse<'static>, Refusal> {
-    match tokio::time::timeout_at(deadline, appended.done).await {
-        Ok(Ok(Ok(()))) => Ok(PartitionProduceResponse {
-            index,
-            base_offset: appended.base_offset.0,
-            log_append_time_ms: appended.append_time_ms.unwrap_or(-1),
-            log_start_offset: appended.log_start_offset.0,
-            ..Default::default()
-        }),
-        Ok(Ok(Err(error))) => Err(AppendError::Storage(error).into()),
-        // The partition went away with its topic.
-        Ok(Err(_)) => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into()),
+    let acknowledged = async {
+        let appended = appended(begun).await?;
+        match appended.done.await {
+            Ok(Ok(())) => Ok(PartitionProduceResponse {
+                index,
+                base_offset: appended.base_offset.0,
+                log_append_time_ms: appended.append_time_ms.unwrap_or(-1),
+                log_start_offset: appended.log_start_offset.0,
+                ..Default::default()
+            }),
+            Ok(Err(error)) => Err(IngestError::from(AppendError::Storage(error)).into()),
+            // The partition went away with its topic.
+            Err(_) => Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.into()),
+        }
+    };
+    match tokio::time::timeout_at(deadline, acknowledged).await {
+        Ok(acknowledged) => acknowledged,
         Err(_) => Err(ErrorCode::REQUEST_TIMED_OUT.into()),
     }
 }

@@ -3,6 +3,9 @@
 //! An uncompressed batch is checked record by record, which costs little. A compressed one is judged by its
 //! header and stays closed, unless the topic is compacted and every record needs a key: opening each batch
 //! would cost more than everything else that the broker does with it. A consumer checks it anyway.
+//!
+//! What goes through an ingest hook is checked twice: what the client sent, before the hook sees it; and what will
+//! be stored, once that is known.
 
 #[cfg(test)]
 mod tests;
@@ -11,11 +14,11 @@ use bytes::Bytes;
 use millstream_record::{BatchError, Compression, RecordBatch, RecordIter};
 
 use crate::config::{TimestampType, TopicConfig};
-use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
-use crate::log::batch::{BatchMeta, OPENED_BYTES_MAX, ProducerBatch};
+use crate::ids::{LeaderEpoch, Offset};
+use crate::log::batch::{BatchMeta, OPENED_BYTES_MAX};
 
 /// Record refusals that are reported for one batch.
-const REFUSALS_MAX: usize = 100;
+pub(crate) const REFUSALS_MAX: usize = 100;
 
 /// A record that spoils its batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +60,8 @@ impl InvalidBatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Client,
+    /// What an ingest hook made of a client's batch: records may be missing from it.
+    Ingest,
     /// A coordinator on this broker.
     Coordinator,
 }
@@ -67,6 +72,7 @@ pub enum Origin {
 pub(super) struct ValidBatch {
     pub(super) bytes: Bytes,
     pub(super) meta: BatchMeta,
+    pub(super) records: i64,
     /// Set where the broker stamps the records.
     pub(super) append_time_ms: Option<i64>,
 }
@@ -77,23 +83,11 @@ pub(super) fn validate(
     origin: Origin,
     now_ms: i64,
 ) -> Result<ValidBatch, InvalidBatch> {
-    let batch = only_batch(&bytes)?;
-    let limit = usize::try_from(config.max_message_bytes).unwrap_or(0);
-    if bytes.len() > limit && origin == Origin::Client {
-        return Err(InvalidBatch::TooLarge { found: bytes.len(), limit });
-    }
-    batch.verify_crc().map_err(|error| InvalidBatch::Corrupt(error.to_string()))?;
-    let header = match origin {
-        Origin::Client => batch.validate_client_header(),
-        Origin::Coordinator => batch.validate_header(),
-    };
-    header.map_err(|error| InvalidBatch::record(error.to_string()))?;
-    if batch.is_transactional() {
-        return Err(InvalidBatch::Transaction);
-    }
+    let batch = check_batch(&bytes, config, origin)?;
     check_timestamps(&batch, config, now_ms)?;
-    check_records(&batch, config, now_ms)?;
-    let mut meta = meta_of(&batch, bytes.len());
+    check_records(&batch, config, origin, now_ms)?;
+    let records = i64::from(batch.records_count());
+    let mut meta = BatchMeta::new(&batch, Offset::ZERO, LeaderEpoch(0));
     if meta.max_timestamp < 0 {
         // Records without a time are as old as the log says, or retention would take them at once.
         meta.max_timestamp = now_ms;
@@ -103,9 +97,41 @@ pub(super) fn validate(
         // Offset and leader epoch are assigned later.
         let header = batch.append_time_header(0, 0, now_ms);
         let stamped = [&header[..], batch.records_section()].concat();
-        return Ok(ValidBatch { bytes: stamped.into(), meta, append_time_ms: Some(now_ms) });
+        return Ok(ValidBatch { bytes: stamped.into(), meta, records, append_time_ms: Some(now_ms) });
     }
-    Ok(ValidBatch { bytes, meta, append_time_ms: None })
+    Ok(ValidBatch { bytes, meta, records, append_time_ms: None })
+}
+
+/// Checks what a client sent before an ingest hook sees it: all that does not depend on what the hook makes of it.
+pub(super) fn validate_sent(bytes: &Bytes, config: &TopicConfig) -> Result<BatchMeta, InvalidBatch> {
+    let batch = check_batch(bytes, config, Origin::Client)?;
+    if !is_compressed(&batch) {
+        check_form(&batch, batch.records_section())?;
+    }
+    Ok(BatchMeta::new(&batch, Offset::ZERO, LeaderEpoch(0)))
+}
+
+/// The batch, if its size, its checksum and its header are right.
+fn check_batch<'a>(
+    bytes: &'a Bytes,
+    config: &TopicConfig,
+    origin: Origin,
+) -> Result<RecordBatch<'a>, InvalidBatch> {
+    let batch = only_batch(bytes)?;
+    let limit = usize::try_from(config.max_message_bytes).unwrap_or(0);
+    if bytes.len() > limit && origin != Origin::Coordinator {
+        return Err(InvalidBatch::TooLarge { found: bytes.len(), limit });
+    }
+    batch.verify_crc().map_err(|error| InvalidBatch::Corrupt(error.to_string()))?;
+    let header = match origin {
+        Origin::Client => batch.validate_client_header(),
+        Origin::Ingest | Origin::Coordinator => batch.validate_header(),
+    };
+    header.map_err(|error| InvalidBatch::record(error.to_string()))?;
+    match batch.is_transactional() {
+        true => Err(InvalidBatch::Transaction),
+        false => Ok(batch),
+    }
 }
 
 /// Whether [`validate`] would have to decompress `bytes`: that takes time and memory which the network threads
@@ -130,7 +156,12 @@ fn only_batch(bytes: &[u8]) -> Result<RecordBatch<'_>, InvalidBatch> {
 }
 
 /// Opens the batch, if it need be.
-fn check_records(batch: &RecordBatch<'_>, config: &TopicConfig, now_ms: i64) -> Result<(), InvalidBatch> {
+fn check_records(
+    batch: &RecordBatch<'_>,
+    config: &TopicConfig,
+    origin: Origin,
+    now_ms: i64,
+) -> Result<(), InvalidBatch> {
     let keys_needed = config.cleanup_policy.compact;
     if is_compressed(batch) && !keys_needed {
         return Ok(());
@@ -138,18 +169,21 @@ fn check_records(batch: &RecordBatch<'_>, config: &TopicConfig, now_ms: i64) -> 
     let section = batch
         .uncompressed_records(OPENED_BYTES_MAX)
         .map_err(|error| InvalidBatch::record(error.to_string()))?;
-    batch.validate_records(&section).map_err(|error| InvalidBatch::record(error.to_string()))?;
+    // What a hook makes was put together here, and has gaps.
+    if origin != Origin::Ingest {
+        check_form(batch, &section)?;
+    }
     let times_matter = config.message_timestamp_before_max_ms != i64::MAX
         && config.message_timestamp_type == TimestampType::CreateTime;
     if !(keys_needed || times_matter) || batch.is_control() {
         return Ok(());
     }
     let mut refusals = Vec::new();
-    for (index, record) in RecordIter::new(&section).enumerate() {
+    for record in RecordIter::new(&section) {
         let record = record.map_err(|error| InvalidBatch::record(error.to_string()))?;
         if keys_needed && record.key.is_none() && refusals.len() < REFUSALS_MAX {
             refusals.push(RecordRefusal {
-                index: index as i32,
+                index: record.offset_delta,
                 message: "a compacted topic's record needs a key".to_owned(),
             });
         }
@@ -167,6 +201,10 @@ fn check_records(batch: &RecordBatch<'_>, config: &TopicConfig, now_ms: i64) -> 
     }
 }
 
+fn check_form<'a>(batch: &RecordBatch<'a>, section: &'a [u8]) -> Result<(), InvalidBatch> {
+    batch.validate_records(section).map_err(|error| InvalidBatch::record(error.to_string()))
+}
+
 fn check_timestamps(batch: &RecordBatch<'_>, config: &TopicConfig, now_ms: i64) -> Result<(), InvalidBatch> {
     if config.message_timestamp_type == TimestampType::LogAppendTime {
         return Ok(());
@@ -181,22 +219,4 @@ fn check_timestamp(timestamp: i64, config: &TopicConfig, now_ms: i64) -> Result<
         return Err(InvalidBatch::Timestamp { timestamp, now: now_ms });
     }
     Ok(())
-}
-
-fn meta_of(batch: &RecordBatch<'_>, length: usize) -> BatchMeta {
-    let producer = (batch.producer_id() >= 0).then(|| ProducerBatch {
-        id: ProducerId(batch.producer_id()),
-        epoch: ProducerEpoch(batch.producer_epoch()),
-        base_sequence: batch.base_sequence(),
-    });
-    BatchMeta {
-        base_offset: Offset::ZERO,
-        last_offset: Offset(i64::from(batch.last_offset_delta())),
-        leader_epoch: LeaderEpoch(0),
-        max_timestamp: batch.max_timestamp(),
-        length: length as u32,
-        producer,
-        is_transactional: batch.is_transactional(),
-        is_control: batch.is_control(),
-    }
 }
