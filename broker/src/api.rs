@@ -13,6 +13,7 @@ mod describe_groups;
 mod describe_topic_partitions;
 mod error_code;
 mod fetch;
+mod fetch_marker;
 mod find_coordinator;
 mod heartbeat;
 mod incremental_alter_configs;

@@ -8,7 +8,10 @@ mod offsets_log;
 mod openings;
 mod read;
 mod topics;
+mod view_cache;
+mod view_reader;
 mod views;
+mod whole_batches;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +27,9 @@ pub use self::local_connection::{LocalConnection, LocalError};
 pub(crate) use self::openings::Openings;
 pub use self::topics::TopicError;
 pub(crate) use self::topics::{DEFAULT, NewTopic, OFFSETS_TOPIC, stored_topic};
+use self::view_reader::ViewReader;
+pub(crate) use self::view_reader::{ReadView, Readable};
+pub(crate) use self::whole_batches::whole_batches;
 use crate::clock::SharedClock;
 use crate::config::{BrokerConfig, TopicConfigs, describe_topic};
 use crate::connection::{RequestBudget, ResponseBudget};
@@ -48,8 +54,11 @@ pub(crate) struct Broker {
     pub(crate) groups: GroupCoordinator,
     pub(crate) hooks: Arc<dyn Hooks>,
     lanes: Lanes,
+    views: ViewReader,
     pub(crate) request_budget: RequestBudget,
     pub(crate) response_budget: ResponseBudget,
+    /// Of fetches of views, which hold what they lease as long as hooks take.
+    pub(crate) view_response_budget: ResponseBudget,
     pub(crate) openings: Openings,
     /// Fires when the broker begins to stop: waits end early.
     pub(crate) stopping: CancellationToken,
@@ -106,20 +115,22 @@ impl RunningBroker {
         let topics = Arc::new(LocalTopics::new(dirs, Arc::clone(&config), Arc::clone(&clock)));
         topics.reconcile(metadata.image());
         topics.delete_strays();
-        let tasks = TaskTracker::new();
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let (openings, metrics) = (Openings::new(), Arc::new(BrokerMetrics::new(registry)));
+        let response_bytes = usize::try_from(config.queued_max_response_bytes).unwrap_or(usize::MAX);
         let broker = Arc::new(Broker {
             hooks,
             lanes: Lanes::new(tasks.clone()),
-            metrics: Arc::new(BrokerMetrics::new(registry)),
+            views: ViewReader::new(&config, tasks.clone(), &openings, &metrics, &stopping),
+            metrics,
             groups: offsets_log::coordinator(&config, &clock, &topics),
             request_budget: RequestBudget::new(
                 usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX),
             ),
-            response_budget: ResponseBudget::new(
-                usize::try_from(config.queued_max_response_bytes).unwrap_or(usize::MAX),
-            ),
-            openings: Openings::new(),
-            stopping: CancellationToken::new(),
+            response_budget: ResponseBudget::new(response_bytes),
+            view_response_budget: ResponseBudget::new(response_bytes / 2),
+            openings,
+            stopping,
             config,
             clock,
             metadata,

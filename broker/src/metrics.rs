@@ -48,6 +48,7 @@ pub(crate) struct BrokerMetrics {
     produced_bytes: Counter,
     fetched_bytes: Counter,
     pub(crate) ingest: HookMetrics,
+    pub(crate) views: HookMetrics,
 }
 
 impl BrokerMetrics {
@@ -78,6 +79,7 @@ impl BrokerMetrics {
             produced_bytes: Counter::default(),
             fetched_bytes: Counter::default(),
             ingest: HookMetrics::new(registry, "ingest"),
+            views: HookMetrics::new(registry, "view"),
         };
         registry.register("requests", "Requests answered", requests);
         registry.register_with_unit(

@@ -7,9 +7,9 @@ use millstream_wire::delete_records_response::{
 };
 
 use super::RequestContext;
-use crate::broker::Broker;
+use crate::broker::{Broker, Readable};
 use crate::ids::Offset;
-use crate::partition::{DeleteRecordsError, LocalTopic};
+use crate::partition::DeleteRecordsError;
 
 /// Everything that consumers may see.
 const HIGH_WATERMARK: i64 = -1;
@@ -22,10 +22,10 @@ pub(super) async fn handle(
 ) -> DeleteRecordsResponse<'static> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let local = broker.topics.by_name(&topic.name);
+        let readable = broker.readable(&topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in topic.partitions {
-            let deleted = delete(local.as_deref(), &wanted).await;
+            let deleted = delete(readable.as_ref(), &wanted).await;
             if let Err(code) = deleted {
                 broker.metrics.error(context.api, code);
             }
@@ -40,9 +40,10 @@ pub(super) async fn handle(
     DeleteRecordsResponse { topics, ..Default::default() }
 }
 
-async fn delete(topic: Option<&LocalTopic>, wanted: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
-    let topic = topic.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    if topic.is_internal() {
+async fn delete(topic: Option<&Readable>, wanted: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
+    let Readable { topic, view } = topic.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    // A view has no records of its own.
+    if topic.is_internal() || view.is_some() {
         return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
     }
     if !topic.config().cleanup_policy.delete {

@@ -4,6 +4,7 @@ use millstream_wire::ErrorCode;
 
 use crate::broker::{IngestError, TopicError};
 use crate::group::GroupError;
+use crate::hooks::ViewError;
 use crate::log;
 use crate::log::producer_states::ProducerCheckError;
 use crate::log::read::ReadError;
@@ -65,6 +66,15 @@ pub(super) fn of_read(error: &ReadError) -> ErrorCode {
     match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OFFSET_OUT_OF_RANGE,
         ReadError::Storage(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+/// Why a view shows nothing. Consumers retry the first by themselves: Java's, librdkafka and franz-go know it as "the
+/// leader isn't there yet". The second they hand to the application and stay where they are; Java's throws.
+pub(super) fn of_view(error: &ViewError) -> ErrorCode {
+    match error {
+        ViewError::NotReady(_) => ErrorCode::OFFSET_NOT_AVAILABLE,
+        ViewError::Failed(_) => ErrorCode::INVALID_RECORD,
     }
 }
 

@@ -3,6 +3,9 @@
 //!
 //! Sessions (KIP-227) are declined, which the protocol allows: the response's session id is 0, and the client
 //! names all its partitions each time.
+//!
+//! A view is read from its source: positions, bounds and waits are the source's, as is what counts for `min_bytes`.
+//! Only the batches are what the view makes of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +17,25 @@ use millstream_wire::{ErrorCode, Records};
 use uuid::Uuid;
 
 use super::RequestContext;
-use crate::broker::Broker;
+use super::fetch_marker::marked_if_empty;
+use crate::broker::{Broker, ReadView, Readable};
 use crate::connection::ResponseLease;
+use crate::hooks::VIEW_TIME_MAX;
 use crate::ids::{LeaderEpoch, Offset, TopicId};
 use crate::log::read::ReadRequest;
+use crate::metadata::ViewImage;
 use crate::partition::{Bounds, FetchWait, Partition};
 
 const READ_COMMITTED: i8 = 1;
+/// What a fetch of views gets at most: they hold memory as long as hooks take, so many must have room.
+const VIEW_FETCH_BYTES_MAX: usize = 1024 * 1024;
 const FULL_FETCH_EPOCHS: std::ops::RangeInclusive<i32> = -1..=0;
 
-/// A topic of the request, with the partitions that this broker leads.
+/// A topic of the request, with the partitions that this broker leads: of a view, its source's.
 struct WantedTopic {
     name: String,
     topic_id: Uuid,
+    view: Option<Arc<ViewImage>>,
     partitions: Vec<Wanted>,
 }
 
@@ -43,12 +52,16 @@ struct Allowance {
     bytes: usize,
     /// The first batch is sent whatever its size, or a consumer could never pass it.
     nothing_yet: bool,
+    /// What views have not shown by then is left for the next request.
+    views_until: tokio::time::Instant,
 }
 
 /// One pass over the wanted partitions.
 struct Pass {
     topics: Vec<Vec<Read>>,
     bytes: usize,
+    /// What counts for `min_bytes`.
+    stored_bytes: usize,
     /// The client must hear of it at once: an error, or more records than it takes of a partition.
     urgent: bool,
 }
@@ -68,12 +81,13 @@ struct Read {
     error: ErrorCode,
     bounds: Option<Bounds>,
     chunks: Vec<Bytes>,
+    stored_bytes: usize,
     is_full: bool,
 }
 
 impl Read {
     fn nothing(error: ErrorCode, bounds: Option<Bounds>) -> Self {
-        Self { error, bounds, chunks: Vec::new(), is_full: false }
+        Self { error, bounds, chunks: Vec::new(), stored_bytes: 0, is_full: false }
     }
 }
 
@@ -94,6 +108,12 @@ pub(super) async fn handle(
     let deadline = tokio::time::Instant::now() + Duration::from_millis(wait_ms as u64);
     let read_committed = request.isolation_level == READ_COMMITTED;
     let wanted = resolve(broker, context, request);
+    let has_views = wanted.iter().any(|topic| topic.view.is_some());
+    let (budget, bytes_max) = match has_views {
+        true => (&broker.view_response_budget, bytes_max.min(VIEW_FETCH_BYTES_MAX)),
+        false => (&broker.response_budget, bytes_max),
+    };
+    let min_bytes = min_bytes.min(bytes_max);
     let wait = FetchWait::default();
     loop {
         // Registered first: a change during the pass is seen by the wait.
@@ -102,10 +122,14 @@ pub(super) async fn handle(
                 partition.wait(&wait.0);
             }
         }
-        let lease = broker.response_budget.lease(bytes_max).await;
+        let lease = budget.lease(bytes_max).await;
         let pass = read_all(broker, &wanted, bytes_max.min(lease.bytes()), read_committed).await;
         let stopping = broker.stopping.is_cancelled();
-        if pass.urgent || stopping || pass.bytes >= min_bytes || tokio::time::Instant::now() >= deadline {
+        if pass.urgent
+            || stopping
+            || pass.stored_bytes >= min_bytes
+            || tokio::time::Instant::now() >= deadline
+        {
             return respond(broker, context, wanted, pass.leased(lease));
         }
         drop((lease, pass));
@@ -120,35 +144,35 @@ pub(super) async fn handle(
 fn resolve(broker: &Broker, context: &RequestContext, request: FetchRequest<'_>) -> Vec<WantedTopic> {
     let by_id = context.version >= 13;
     let topic = |topic: millstream_wire::fetch_request::FetchTopic<'_>| {
-        let local = match by_id {
-            true => broker.topics.by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
-            false => broker.topics.by_name(&topic.topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
+        let readable = match by_id {
+            true => broker.readable_by_id(TopicId(topic.topic_id)).ok_or(ErrorCode::UNKNOWN_TOPIC_ID),
+            false => broker.readable(&topic.topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION),
         };
         let partition = |wanted: millstream_wire::fetch_request::FetchPartition| Wanted {
             index: wanted.partition,
-            partition: local.as_ref().map_err(|&code| code).and_then(|local| {
-                local.partition(wanted.partition).cloned().map_err(super::error_code::of_unavailable)
+            partition: readable.as_ref().map_err(|&code| code).and_then(|Readable { topic, .. }| {
+                topic.partition(wanted.partition).cloned().map_err(super::error_code::of_unavailable)
             }),
             offset: Offset(wanted.fetch_offset),
             epoch: (wanted.current_leader_epoch >= 0).then_some(LeaderEpoch(wanted.current_leader_epoch)),
             bytes_max: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
         };
-        WantedTopic {
-            name: topic.topic.into_owned(),
-            topic_id: topic.topic_id,
-            partitions: topic.partitions.into_iter().map(partition).collect(),
-        }
+        let partitions = topic.partitions.into_iter().map(partition).collect();
+        let view = readable.ok().and_then(|readable| readable.view);
+        WantedTopic { name: topic.topic.into_owned(), topic_id: topic.topic_id, view, partitions }
     };
     request.topics.into_iter().map(topic).collect()
 }
 
 async fn read_all(broker: &Broker, topics: &[WantedTopic], bytes_max: usize, read_committed: bool) -> Pass {
-    let mut pass = Pass { topics: Vec::with_capacity(topics.len()), bytes: 0, urgent: false };
-    let mut allowance = Allowance { bytes: bytes_max, nothing_yet: true };
+    let mut pass =
+        Pass { topics: Vec::with_capacity(topics.len()), bytes: 0, stored_bytes: 0, urgent: false };
+    let views_until = tokio::time::Instant::now() + VIEW_TIME_MAX;
+    let mut allowance = Allowance { bytes: bytes_max, nothing_yet: true, views_until };
     for topic in topics {
         let mut reads = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
-            let read = match read_one(broker, wanted, &allowance, read_committed).await {
+            let read = match read_one(broker, wanted, topic.view.as_ref(), &allowance, read_committed).await {
                 Ok(read) => read,
                 Err(error) => {
                     pass.urgent = true;
@@ -157,6 +181,7 @@ async fn read_all(broker: &Broker, topics: &[WantedTopic], bytes_max: usize, rea
             };
             let bytes: usize = read.chunks.iter().map(Bytes::len).sum();
             pass.bytes += bytes;
+            pass.stored_bytes += read.stored_bytes;
             pass.urgent |= read.is_full;
             allowance.bytes = allowance.bytes.saturating_sub(bytes);
             allowance.nothing_yet &= bytes == 0;
@@ -170,11 +195,13 @@ async fn read_all(broker: &Broker, topics: &[WantedTopic], bytes_max: usize, rea
 async fn read_one(
     broker: &Broker,
     wanted: &Wanted,
+    view: Option<&Arc<ViewImage>>,
     allowance: &Allowance,
     read_committed: bool,
 ) -> Result<Read, ErrorCode> {
     let partition = wanted.partition.as_ref().map_err(|&code| code)?;
-    if partition.is_deleted() {
+    let is_gone = |view: &Arc<ViewImage>| broker.metadata.image().view_by_id(view.id).is_none();
+    if partition.is_deleted() || view.is_some_and(is_gone) {
         return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     }
     let bounds = match partition.check_position(wanted.offset, wanted.epoch) {
@@ -192,7 +219,25 @@ async fn read_one(
         tracing::error!(partition = %partition.id(), error = &error as &dyn std::error::Error, "can't read");
         super::error_code::of_read(&error)
     })?;
-    Ok(Read { error: ErrorCode::NONE, bounds: Some(bounds), chunks: outcome.data, is_full: outcome.is_full })
+    let (mut read, stored_bytes) = (Read::nothing(ErrorCode::NONE, Some(bounds)), outcome.bytes);
+    (read.chunks, read.is_full) = match view {
+        None => (outcome.data, outcome.is_full),
+        Some(view) => {
+            let read = ReadView {
+                view,
+                source: &partition.id().topic,
+                partition: partition.id().partition,
+                batches: outcome.data,
+                bytes_max,
+                min_one_batch: allowance.nothing_yet,
+                deadline: allowance.views_until,
+            };
+            let shown = broker.show(read).await.map_err(|error| super::error_code::of_view(&error))?;
+            (shown.batches, shown.is_full || outcome.is_full)
+        }
+    };
+    read.chunks = marked_if_empty(read.chunks);
+    Ok(Read { stored_bytes, ..read })
 }
 
 fn respond(

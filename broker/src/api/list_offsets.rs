@@ -42,7 +42,8 @@ pub(super) async fn handle(
     let repeated = repeated(&request);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
-        let local = broker.topics.by_name(&topic.name);
+        // A view's offsets are its source's.
+        let local = broker.readable(&topic.name).map(|readable| readable.topic);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let partition_index = wanted.partition_index;

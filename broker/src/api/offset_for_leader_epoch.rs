@@ -23,7 +23,7 @@ pub(super) async fn handle(
 ) -> OffsetForLeaderEpochResponse<'static> {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let local = broker.topics.by_name(&topic.topic);
+        let local = broker.readable(&topic.topic).map(|readable| readable.topic);
         let end = |wanted: OffsetForLeaderPartition| {
             end_offset(local.as_deref(), &wanted).unwrap_or_else(|code| {
                 broker.metrics.error(context.api, code);

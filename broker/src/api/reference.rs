@@ -43,6 +43,17 @@ const NOTES: &str = "\n## What is particular\n\n\
       answer; an error closes the connection.\n\
     - **Fetch** sessions (KIP-227) are declined, which the protocol allows: the session id in the answer is 0, and \
       a client names all its partitions each time.\n\
+    - **Produce** to a topic with an ingest plugin is answered INVALID_RECORD where the plugin refuses the batch, with \
+      the records that it names (KIP-467), and NOT_ENOUGH_REPLICAS where it is not ready, overloaded or too slow: \
+      nothing is stored then, and clients send the batch again. Of a batch that is stored, each record that was sent \
+      has its offset, also where the plugin has dropped it.\n\
+    - **Views** are listed like topics, with the partitions, leaders and epochs of their source, under names and ids of \
+      their own. Fetch, ListOffsets and OffsetForLeaderEpoch of a view are answered from its source; a fetch gets \
+      OFFSET_NOT_AVAILABLE as long as the view's plugin is not ready, and INVALID_RECORD where it has failed. Produce, \
+      DeleteTopics, DeleteRecords, CreatePartitions and changes of configurations are refused with \
+      INVALID_TOPIC_EXCEPTION. A topic that has views can't be deleted (POLICY_VIOLATION).\n\
+    - **Fetch** of batches of which no record is left is answered with a transaction marker at their last offset, \
+      which every client passes over: librdkafka takes batches without records for an answer that was cut off.\n\
     - **OffsetForLeaderEpoch** is served in version 2 for librdkafka, which asks for no other.\n\
     - **FindCoordinator** answers for groups; there are no transactions and no share groups.\n\
     - Record batches have magic 2. Compressed ones are not opened by the broker, unless the topic is compacted and \

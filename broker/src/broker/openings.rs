@@ -10,6 +10,7 @@ use super::blocking;
 /// Batches that are open at a time; each may expand to [`OPENED_BYTES_MAX`](crate::log::batch::OPENED_BYTES_MAX).
 const OPEN_MAX: usize = 2;
 
+#[derive(Clone)]
 pub(crate) struct Openings(Arc<Semaphore>);
 
 impl Openings {

@@ -35,7 +35,7 @@ config_table! {
     queued_max_request_bytes: i64, "queued.max.request.bytes" = "50331648", Valid::AtLeast(1), Served, [],
         "Bytes of requests held in memory over all connections before reading pauses. One request that is larger is let in alone.";
     queued_max_response_bytes: i64, "queued.max.response.bytes" = "50331648", Valid::AtLeast(1), Served, [],
-        "Bytes of records in responses that clients have not taken yet, over all connections. A fetch gets a quarter of it at most.";
+        "Bytes of records in responses that clients have not taken yet, over all connections. A fetch gets a quarter of it at most. Fetches of views have half as much of their own.";
     max_connections: i32, "max.connections" = "10000", Valid::AtLeast(1), Served, [], "Connections at a time.";
     max_connections_per_ip: i32, "max.connections.per.ip" = "2147483647", Valid::AtLeast(0), Served, [],
         "Connections at a time from one address.";
@@ -71,6 +71,8 @@ config_table! {
         "Memory for recent batches, from which live consumers are served.";
     block_cache_bytes: i64, "block.cache.bytes" = "33554432", Valid::AtLeast(0), Served, [],
         "Memory for blocks of older segments, from which cold readers are served.";
+    view_cache_bytes: i64, "view.cache.bytes" = "16777216", Valid::AtLeast(0), Served, [],
+        "Memory for what views have made of batches, so that readers of one view pay once.";
     log_cleanup_policy: CleanupPolicy, "log.cleanup.policy" = "delete", Valid::EachOf(CleanupPolicy::NAMES), Served, [],
         "Default of the topics' cleanup.policy.";
     log_retention_bytes: i64, "log.retention.bytes" = "-1", Valid::AtLeast(-1), Served, [], "Default of the topics' retention.bytes.";

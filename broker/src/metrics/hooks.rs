@@ -37,10 +37,13 @@ pub(crate) enum HookOutcome {
     Rewritten {
         records_out: i64,
     },
+    /// A view's result was remembered.
+    Remembered,
     /// All its records are refused.
     Refused,
     /// The client is to try again: nothing was ready, or it was too slow.
     Later,
+    Failed,
 }
 
 /// What the hooks of one kind do.
@@ -55,8 +58,10 @@ pub(crate) struct HookMetrics {
 struct TopicMetrics {
     unchanged: Counter,
     rewritten: Counter,
+    remembered: Counter,
     refused: Counter,
     later: Counter,
+    failed: Counter,
     records_in: Counter,
     records_out: Counter,
     records_dropped: Counter,
@@ -114,7 +119,9 @@ impl HookMetrics {
                 add(&topic.records_in, records_in);
                 add(&topic.records_refused, records_in);
             }
+            HookOutcome::Remembered => add(&topic.remembered, 1),
             HookOutcome::Later => add(&topic.later, 1),
+            HookOutcome::Failed => add(&topic.failed, 1),
         }
     }
 
@@ -141,8 +148,10 @@ impl HookMetrics {
         TopicMetrics {
             unchanged: counter(batches, "unchanged"),
             rewritten: counter(batches, "rewritten"),
+            remembered: counter(batches, "remembered"),
             refused: counter(batches, "refused"),
             later: counter(batches, "later"),
+            failed: counter(batches, "failed"),
             records_in: counter(records, "in"),
             records_out: counter(records, "out"),
             records_dropped: counter(records, "dropped"),
