@@ -7,6 +7,8 @@ mod maintenance;
 mod offsets_log;
 mod openings;
 mod read;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod view_cache;
 mod view_reader;
