@@ -46,7 +46,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::node::{ApplyRequest, CheckError, NodeState, NotRunning, PipelineError, PluginStoreError};
+use crate::node::{
+    ApplyRequest, CheckError, NodeState, NotDeployed, NotRunning, PipelineError, PluginStoreError,
+};
 
 /// A pipeline file is text that a person wrote: a mebibyte at most, and what JSON adds.
 const JSON_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -67,6 +69,8 @@ pub(crate) struct Status {
     /// Those of them that could not be started.
     pub(crate) not_running: Vec<NotRunning>,
     pub(crate) stages: Vec<StageStatus>,
+    /// Files of the watched directory that are not what runs.
+    pub(crate) not_deployed: Vec<NotDeployed>,
 }
 
 /// A request that failed.
@@ -133,6 +137,7 @@ async fn status(State(node): Node) -> Json<Status> {
         pipelines: node.pipelines(),
         not_running: node.not_running(),
         stages: node.stages(),
+        not_deployed: node.not_deployed(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! document of the cluster's metadata, its plugins are files named by their hash; what runs is what the
 //! metadata says, also after a restart.
 
+mod bindings;
 mod checks;
 mod deploy;
 mod document;
@@ -13,6 +14,7 @@ mod plugin_store;
 mod ports;
 mod resume;
 mod versions;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -20,7 +22,6 @@ use std::sync::{Arc, Mutex};
 use millstream_broker::broker::{RunningBroker, StartError};
 use millstream_broker::clock::SystemClock;
 use millstream_broker::config::BrokerConfig;
-use millstream_broker::hooks::NoHooks;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
 use millstream_runtime::runtime::Runtime;
 use millstream_runtime::stage::{RuntimeMetrics, StageStatus};
@@ -29,9 +30,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::bindings::Bindings;
 pub(crate) use self::checks::CheckError;
 use self::checks::Checks;
 pub(crate) use self::deploy::{DeployRequest, RollbackRequest};
+use self::pipelines::applied_specs;
 pub(crate) use self::pipelines::{ApplyRequest, PipelineError};
 use self::plugin_store::{PluginStore, Unused};
 pub(crate) use self::plugin_store::{PluginStoreError, StoredPlugin, hash as plugin_hash};
@@ -39,6 +42,8 @@ use self::ports::LocalPorts;
 pub(crate) use self::resume::NotRunning;
 use self::resume::Unresumed;
 pub(crate) use self::versions::PluginVersions;
+pub(crate) use self::watch::NotDeployed;
+use self::watch::Watched;
 use crate::{admin, compile_plugin};
 
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,8 @@ pub(crate) enum NodeError {
     Plugins(#[from] PluginStoreError),
     #[error("can't use data directory {}", path.display())]
     DataDir { path: std::path::PathBuf, source: std::io::Error },
+    #[error("can't watch {} for plugins: correct plugin.watch.dir", path.display())]
+    WatchDir { path: std::path::PathBuf, source: std::io::Error },
 }
 
 pub(crate) struct Node {
@@ -69,6 +76,8 @@ pub(crate) struct NodeState {
     registry: Mutex<Registry>,
     runtime_clock: millstream_runtime::clock::SharedClock,
     checks: Checks,
+    bindings: Bindings,
+    watched: Watched,
     unresumed: Unresumed,
     /// One change of pipelines at a time.
     applying: Arc<tokio::sync::Mutex<()>>,
@@ -95,10 +104,16 @@ impl Node {
         let mut registry = Registry::with_prefix("millstream");
         let plugins = PluginStore::open(&path.join("plugins"))?;
         let node_id = config.id();
-        let broker =
-            RunningBroker::start(config, SystemClock::shared(), Arc::new(NoHooks), &mut registry, kafka)
-                .await?;
+        let watch_dir = config.plugin_watch_dir.clone();
+        if let Some(dir) = &watch_dir {
+            let failed = |source| NodeError::WatchDir { path: dir.clone(), source };
+            std::fs::create_dir_all(dir).map_err(failed)?;
+        }
+        let bindings = Bindings::default();
+        let hooks = Arc::new(bindings.clone());
+        let broker = RunningBroker::start(config, SystemClock::shared(), hooks, &mut registry, kafka).await?;
         let broker = Arc::new(broker);
+        bindings.expect(&applied_specs(&broker.metadata().image()));
         let tasks = TaskTracker::new();
         let runtime_clock = millstream_runtime::clock::SystemClock::shared();
         let engine_config = EngineConfig {
@@ -121,6 +136,8 @@ impl Node {
             registry: Mutex::new(registry),
             runtime_clock,
             checks: Checks::new(stop.clone()),
+            bindings,
+            watched: Watched::default(),
             unresumed: Unresumed::default(),
             applying: Arc::default(),
             tasks: tasks.clone(),
@@ -132,6 +149,9 @@ impl Node {
         tasks.spawn(Arc::clone(&state).resume_pipelines());
         let events = state.runtime.events().expect("nobody has asked before");
         tasks.spawn(Arc::clone(&state).follow_stages(events));
+        if let Some(dir) = watch_dir {
+            tasks.spawn(Arc::clone(&state).watch_plugins(dir));
+        }
         Ok(Self { state, admin_address, stop_admin, tasks })
     }
 
@@ -157,6 +177,11 @@ impl Node {
 }
 
 impl NodeState {
+    /// Files of the watched directory that were not deployed.
+    pub(crate) fn not_deployed(&self) -> Vec<NotDeployed> {
+        self.watched.not_deployed()
+    }
+
     pub(crate) fn stages(&self) -> Vec<StageStatus> {
         self.runtime.status()
     }

@@ -5,6 +5,8 @@
 
 #[path = "support/dice.rs"]
 mod dice;
+#[path = "pipeline/inlines.rs"]
+mod inlines;
 #[path = "support/node.rs"]
 mod node;
 #[path = "pipeline/operations.rs"]
@@ -27,7 +29,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::dice::{Dice, seed};
-use self::node::{Ended, Node, PATIENCE, run_to_end, until};
+use self::node::{Ended, Node, PATIENCE, Settings, run_to_end, until};
 
 const PARSER: &str = env!("GUEST_ACCESS_LOG_PARSER");
 const ERRORS: &str = env!("GUEST_ACCESS_LOG_ERRORS");

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_record::{BatchBuilder, Compression};
+use millstream_runtime::batch::Position;
 use millstream_runtime::clock::SystemClock;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
 use millstream_runtime::limits::PluginLimits;
@@ -77,7 +78,12 @@ async fn round(value_bytes: usize, count: usize, plugins: &[Arc<Plugin>]) -> Dur
     let metrics = RuntimeMetrics::register(&mut Registry::default());
     let handle = tokio::runtime::Handle::current();
     let stages = Runtime::new(cluster.clone(), metrics, Arc::clone(&clock), handle);
-    let pipeline = Pipeline { name: "bench".to_owned(), topics: Vec::new(), stages: vec![stage(plugins)] };
+    let pipeline = Pipeline {
+        name: "bench".to_owned(),
+        topics: Vec::new(),
+        inlines: Vec::new(),
+        stages: vec![stage(plugins)],
+    };
     let end = (batches * per_batch) as i64;
     let before = clock.monotonic();
     stages.apply(&pipeline).await;
@@ -102,6 +108,7 @@ fn stage(plugins: &[Arc<Plugin>]) -> StageSpec {
     StageSpec {
         pipeline: "bench".to_owned(),
         name: "copy".to_owned(),
+        position: Position::Stream,
         from: vec!["in".into()],
         plugins: plugins.iter().map(plugin).collect(),
         canary: None,

@@ -75,7 +75,8 @@ pub(crate) struct Lineage {
 }
 
 /// Where a transform stands in the way of the records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Position {
     /// Behind a topic, in front of others.
     Stream,

@@ -3,6 +3,7 @@
 //! ```text
 //! pipeline   YAML -> a checked pipeline           runtime    the stages that run on this node
 //! stage      port -> plugins -> port, one task of a consumer group
+//! inline     plugins in the way of the records: before they are stored, and for their readers
 //! plugin     a plugin, its live instances, one call for a batch
 //! outputs    what a plugin returns, decoded and checked
 //! batch      a record batch, opened for a plugin
@@ -12,6 +13,7 @@
 pub mod batch;
 pub mod clock;
 pub mod engine;
+pub mod inline;
 pub mod limits;
 pub mod outputs;
 pub mod pipeline;

@@ -19,10 +19,13 @@ mod validate;
 pub use load::{DirPlugins, PluginSource, PluginVersion, Versions};
 pub use problem::{Place, Problem, Severity};
 pub use schema::json_schema;
-pub use spec::{OnErrorSpec, PipelineSpec, PluginSpec, PluginUse, StageDefinition, TopicSpec, parse};
+pub use spec::{
+    InlineOptions, OnErrorSpec, PipelineSpec, PluginSpec, PluginUse, StageDefinition, TopicSpec, parse,
+};
 pub use topics::TopicCatalogue;
 pub use validate::{Validated, validate};
 
+use crate::inline::InlineSpec;
 use crate::stage::StageSpec;
 
 /// A pipeline that can run: its plugins are compiled and have accepted their configuration.
@@ -32,6 +35,8 @@ pub struct Pipeline {
     /// Topics to be created if they do not exist.
     pub topics: Vec<TopicSpec>,
     pub stages: Vec<StageSpec>,
+    /// Ingests and views.
+    pub inlines: Vec<InlineSpec>,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! | a stage's task, `parallelism` of them | the stage's `TaskTracker`, here | its stage is stopped, or one of its siblings fails |
 //! | a task's worker thread | the stage's task | the task ends |
 
+mod inlines;
 mod room;
 mod swap;
 
@@ -16,7 +17,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::inlines::Inlines;
 use crate::clock::SharedClock;
+use crate::inline::{Inline, InlineSpec};
 use crate::pipeline::{Pipeline, PipelineSpec, Problem};
 use crate::stage::{PortFactory, RuntimeMetrics, StageEvent, StageShared, StageSpec, StageStatus, run_stage};
 
@@ -32,6 +35,7 @@ pub struct Runtime<F> {
     handle: tokio::runtime::Handle,
     stop: CancellationToken,
     running: Mutex<BTreeMap<StageKey, Running>>,
+    inlines: Inlines,
     changes: tokio::sync::Mutex<()>,
     events: mpsc::Sender<StageEvent>,
     /// Until somebody asks for it.
@@ -79,6 +83,7 @@ impl<F: PortFactory> Runtime<F> {
             handle,
             stop: CancellationToken::new(),
             running: Mutex::default(),
+            inlines: Inlines::default(),
             changes: tokio::sync::Mutex::default(),
             events,
             event_receiver: Mutex::new(Some(event_receiver)),
@@ -94,7 +99,9 @@ impl<F: PortFactory> Runtime<F> {
     pub fn check_room(&self, spec: &PipelineSpec) -> Result<(), Problem> {
         let running = self.lock();
         let others = running.iter().filter(|(key, _)| key.pipeline != spec.name);
-        room::check(spec, others.map(|(_, running)| &running.shared.spec))
+        let inlines = self.inlines.others(&spec.name);
+        let stages = others.map(|(_, running)| &running.shared.spec);
+        room::check(spec, stages.chain(inlines.iter().map(|inline| &inline.stage)))
     }
 
     /// Makes the pipeline's stages those of `pipeline`. A stage that is the same and still runs goes on undisturbed; one
@@ -146,6 +153,8 @@ impl<F: PortFactory> Runtime<F> {
             let running = self.start(spec.clone());
             self.lock().insert(key(&spec.pipeline, &spec.name), running);
         }
+        let share = |spec: &InlineSpec| self.share(spec.stage.clone());
+        self.inlines.apply(&pipeline.name, &pipeline.inlines, share, &mut applied).await;
         applied
     }
 
@@ -155,7 +164,10 @@ impl<F: PortFactory> Runtime<F> {
         let (removed, stopping): (Vec<String>, Vec<Running>) = self.stages_of(pipeline).into_iter().unzip();
         stop_all(stopping).await;
         self.lock().retain(|key, _| key.pipeline != pipeline);
-        Applied { removed, ..Applied::default() }
+        let mut applied = Applied { removed, ..Applied::default() };
+        let share = |spec: &InlineSpec| self.share(spec.stage.clone());
+        self.inlines.apply(pipeline, &[], share, &mut applied).await;
+        applied
     }
 
     /// Stops everything, and commits what is in flight.
@@ -164,11 +176,18 @@ impl<F: PortFactory> Runtime<F> {
         let _changes = self.changes.lock().await;
         let all = self.lock().values().cloned().collect();
         stop_all(all).await;
+        self.inlines.shutdown().await;
     }
 
-    /// All stages, by pipeline and name.
+    /// The ingests and views of a pipeline.
+    pub fn inlines(&self, pipeline: &str) -> Vec<Inline> {
+        self.inlines.of(pipeline)
+    }
+
+    /// All stages, by pipeline and name, and all ingests and views.
     pub fn status(&self) -> Vec<StageStatus> {
-        self.lock().values().map(|running| running.shared.status()).collect()
+        let stages: Vec<_> = self.lock().values().map(|running| running.shared.status()).collect();
+        stages.into_iter().chain(self.inlines.status()).collect()
     }
 
     /// The names of the pipelines.
@@ -176,6 +195,10 @@ impl<F: PortFactory> Runtime<F> {
         let mut names: Vec<String> = self.lock().keys().map(|key| key.pipeline.clone()).collect();
         names.dedup();
         names
+    }
+
+    fn share(&self, spec: StageSpec) -> Arc<StageShared> {
+        Arc::new(StageShared::new(spec, &self.metrics, Arc::clone(&self.clock), self.events.clone()))
     }
 
     fn start(&self, spec: StageSpec) -> Running {

@@ -44,8 +44,10 @@ pub use status::{
 };
 pub use topic::{TopicInfo, TopicRules};
 
+pub(crate) use chain::Chain;
 pub(crate) use chains::Chains;
-pub(crate) use deployment::Deployment;
+pub(crate) use deployment::{AfterCrash, Crash, Deployment};
+pub(crate) use mill::{Halt, start_chains};
 pub(crate) use status::StageShared;
 pub(crate) use task::run_stage;
 

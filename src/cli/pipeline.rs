@@ -123,17 +123,22 @@ pub(super) fn status(args: &StatusArgs, output: &mut Output) -> Result<(), Failu
             output.line(format_args!("{name}: not running, and tried again: {problem}"))?;
         }
     }
+    for file in list("not_deployed") {
+        let text = |key: &str| file[key].as_str().unwrap_or_default();
+        output.line(format_args!("{}: not deployed: {}", text("file"), text("error")))?;
+    }
     Ok(())
 }
 
 fn stage_table(stages: &[&Value], output: &mut Output) -> Result<(), Failure> {
-    let mut table = Table::new(["PIPELINE", "STAGE", "STATE", "IN", "OUT", "REJECTED", "LAG"]);
+    let mut table = Table::new(["PIPELINE", "STAGE", "POSITION", "STATE", "IN", "OUT", "REJECTED", "LAG"]);
     for stage in stages {
         let text = |key: &str| stage[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| stage[key].to_string();
         table.row([
             text("pipeline"),
             text("stage"),
+            text("position"),
             text("state"),
             number("records_in"),
             number("records_out"),
@@ -159,6 +164,9 @@ fn stage_remarks(stage: &Value, output: &mut Output) -> Result<(), Failure> {
     }
     if let Some(told) = text("last_rollback") {
         output.line(format_args!("{name}: {told}"))?;
+    }
+    if let Some(reason) = text("last_failure") {
+        output.line(format_args!("{name}: last batch that was not mapped: {reason}"))?;
     }
     match text("last_rejection") {
         Some(reason) => output.line(format_args!("{name}: last rejected record: {reason}")),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use millstream_broker::broker::{RunningBroker, TopicError};
 use millstream_broker::metadata::{MetadataImage, ProposeError, is_internal_topic};
+use millstream_runtime::batch::Position;
 use millstream_runtime::pipeline::{
     self, Pipeline, PipelineSpec, PluginSource, Problem, TopicCatalogue, TopicSpec, Validated, parse,
     validate,
@@ -51,6 +52,19 @@ pub(crate) enum PipelineError {
     Version(#[from] VersionError),
     #[error(transparent)]
     Check(#[from] CheckError),
+}
+
+impl PipelineError {
+    /// In one line, with the problems where there are some.
+    pub(super) fn to_text(&self) -> String {
+        match self {
+            Self::Problems(problems) => {
+                let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                texts.join("; ")
+            }
+            error => error.to_string(),
+        }
+    }
 }
 
 fn list(names: &[String]) -> String {
@@ -103,14 +117,14 @@ impl NodeState {
         applying: OwnedMutexGuard<()>,
         checked: Checked,
     ) -> Result<ApplyOutcome, PipelineError> {
-        let Checked { validated: Validated { problems, pipeline }, document, replaces } = checked;
-        let (Some(pipeline), Some(document)) = (pipeline, document) else {
+        let Checked { validated: Validated { problems, pipeline }, parsed, replaces } = checked;
+        let (Some(pipeline), Some((spec, document))) = (pipeline, parsed) else {
             return Err(PipelineError::Problems(problems));
         };
         let state = Arc::clone(self);
         self.to_its_end(async move {
             let _applying = applying;
-            let (created_topics, stages) = state.make_run(&document, replaces, &pipeline).await?;
+            let (created_topics, stages) = state.make_run(&spec, &document, replaces, &pipeline).await?;
             Ok(ApplyOutcome { pipeline: pipeline.name, created_topics, stages, warnings: problems })
         })
         .await
@@ -126,8 +140,11 @@ impl NodeState {
             if metadata.image().document(PIPELINE, &name).is_none() {
                 return Err(PipelineError::Unknown(name));
             }
+            let views = views_of(&metadata.image(), &name);
             metadata.delete_document(PIPELINE, &name, None).await.map_err(PipelineError::Propose)?;
             state.unresumed.settle(&name);
+            state.bindings.release(&name, None);
+            state.delete_views(views).await;
             let removed = state.runtime.remove(&name).await;
             state.sweep_plugins(Unused::Recent);
             Ok(removed)
@@ -154,20 +171,50 @@ impl NodeState {
 
     async fn make_run(
         &self,
+        spec: &PipelineSpec,
         document: &PipelineDocument,
         replaces: u64,
         pipeline: &Pipeline,
     ) -> Result<(Vec<String>, Applied), PipelineError> {
         let created_topics = self.create_topics(pipeline).await?;
+        self.create_views(pipeline).await?;
         let metadata = self.broker.metadata();
+        let mut gone = views_of(&metadata.image(), &pipeline.name);
+        gone.retain(|view| !views(pipeline).any(|(name, _)| name == view));
         metadata
             .put_document(PIPELINE, &pipeline.name, document.to_bytes(), Some(replaces))
             .await
             .map_err(PipelineError::Propose)?;
         self.unresumed.settle(&pipeline.name);
-        let stages = self.runtime.apply(pipeline).await;
+        self.bindings.release(&pipeline.name, Some(spec));
+        self.delete_views(gone).await;
+        let stages = self.run(pipeline).await;
         self.sweep_plugins(Unused::Recent);
         Ok((created_topics, stages))
+    }
+
+    /// Runs a pipeline whose topics exist.
+    pub(super) async fn run(&self, pipeline: &Pipeline) -> Applied {
+        let applied = self.runtime.apply(pipeline).await;
+        self.bindings.bind(&pipeline.name, self.runtime.inlines(&pipeline.name));
+        applied
+    }
+
+    async fn create_views(&self, pipeline: &Pipeline) -> Result<(), PipelineError> {
+        for (name, source) in views(pipeline) {
+            let made = self.broker.put_view(name, source).await;
+            made.map_err(|source| PipelineError::Topic { name: name.to_owned(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Their names are free then. One that stays shows nothing, and goes when its name is used again.
+    async fn delete_views(&self, names: Vec<String>) {
+        for name in names {
+            if let Err(error) = self.broker.delete_view(&name).await {
+                tracing::warn!(view = name, %error, "the view can't be deleted");
+            }
+        }
     }
 
     pub(super) async fn checked(
@@ -182,7 +229,7 @@ impl NodeState {
     fn check(&self, wanted: Wanted, missing: MissingTopics, stop: &CancellationToken) -> Checked {
         let refused = |problems| Checked {
             validated: Validated { problems, pipeline: None },
-            document: None,
+            parsed: None,
             replaces: 0,
         };
         let (file, text) = wanted.file();
@@ -206,9 +253,10 @@ impl NodeState {
         };
         let topics = KnownTopics { image, broker: &self.broker, missing };
         let plugins = Uploaded { state: self, document: &document };
-        let others = other_pipelines(&topics.image, &spec.name);
+        let mut others = applied_specs(&topics.image);
+        others.retain(|other| other.name != spec.name);
         let validated = validate(&spec, &self.engine, &plugins, &topics, &others, &self.runtime_clock, stop);
-        Checked { validated, document: Some(document), replaces }
+        Checked { validated, parsed: Some((spec, document)), replaces }
     }
 
     async fn create_topics(&self, pipeline: &Pipeline) -> Result<Vec<String>, PipelineError> {
@@ -244,8 +292,8 @@ impl Wanted {
 /// What a check came to.
 pub(super) struct Checked {
     pub(super) validated: Validated,
-    /// What to keep of the pipeline, if its text could be read.
-    document: Option<PipelineDocument>,
+    /// What the text says, if it could be read, and what to keep of it.
+    parsed: Option<(PipelineSpec, PipelineDocument)>,
     /// The version of the document that this one takes the place of.
     replaces: u64,
 }
@@ -271,10 +319,23 @@ impl PluginSource for Uploaded<'_> {
     }
 }
 
-/// The applied pipelines but that of this name. One that can't be read does not run either.
-fn other_pipelines(image: &MetadataImage, name: &str) -> Vec<PipelineSpec> {
-    let others = PipelineDocument::all(image).filter(|(other, _)| *other != name);
-    others.filter_map(|(_, document)| document.ok()?.spec().ok()).collect()
+/// The applied pipelines. One that can't be read does not run either.
+pub(super) fn applied_specs(image: &MetadataImage) -> Vec<PipelineSpec> {
+    PipelineDocument::all(image).filter_map(|(_, document)| document.ok()?.spec().ok()).collect()
+}
+
+/// The names and the sources of a pipeline's views.
+fn views(pipeline: &Pipeline) -> impl Iterator<Item = (&str, &str)> {
+    let views = pipeline.inlines.iter().filter(|inline| inline.stage.position == Position::View);
+    views.map(|view| (view.name.as_str(), &*view.stage.from[0]))
+}
+
+/// The views that the pipeline of that name defines, as it is applied.
+fn views_of(image: &MetadataImage, pipeline: &str) -> Vec<String> {
+    let (document, _) = PipelineDocument::find(image, pipeline);
+    let spec = document.ok().flatten().and_then(|document| document.spec().ok());
+    let stages = spec.into_iter().flat_map(|spec| spec.stages);
+    stages.filter(|stage| stage.position == Position::View).map(|view| view.name).collect()
 }
 
 struct KnownTopics<'a> {
@@ -285,7 +346,7 @@ struct KnownTopics<'a> {
 
 impl TopicCatalogue for KnownTopics<'_> {
     fn partitions_of(&self, topic: &str) -> Option<i32> {
-        let known = self.image.topic(topic).map(|topic| topic.partition_count());
+        let known = self.image.listed(topic).map(|topic| topic.partition_count());
         match self.missing {
             MissingTopics::Refused => known,
             // The check is content, and the stage finds out.
@@ -299,6 +360,10 @@ impl TopicCatalogue for KnownTopics<'_> {
 
     fn is_internal(&self, topic: &str) -> bool {
         is_internal_topic(topic)
+    }
+
+    fn is_view(&self, topic: &str) -> bool {
+        self.image.view(topic).is_some()
     }
 
     fn config_of(&self, topic: &str, key: &str) -> Option<String> {

@@ -88,7 +88,7 @@ impl NodeState {
         }
         match self.check_document(name).await {
             Ok(Validated { pipeline: Some(pipeline), .. }) => {
-                self.runtime.apply(&pipeline).await;
+                self.run(&pipeline).await;
                 self.unresumed.settle(name);
             }
             Ok(Validated { mut problems, pipeline: None }) => {

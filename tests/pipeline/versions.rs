@@ -122,3 +122,37 @@ fn a_version_is_tried_on_some_partitions_first() {
     let list = plugin(&node, &["list"]);
     assert!(list.stdout.contains("p/f"), "{}", list.stdout);
 }
+
+#[test]
+fn a_plugin_that_is_put_into_the_watched_directory_is_deployed() {
+    let watched = TempDir::new().expect("a temporary directory");
+    let settings = Settings::default().with("plugin.watch.dir", &super::text(watched.path()));
+    let node = Node::start_with(settings);
+    let text = PIPELINE.replace("FILE", FILTER).replace("CONFIG", &config(1));
+    let (_dir, file) = pipeline_file(&text);
+    succeed(&apply(&node, &file));
+    let dropped = watched.path().join("p").join("f.wasm");
+    fs::create_dir(dropped.parent().expect("it has one")).expect("it can be made");
+    let not_deployed = |node: &Node| status(node)["not_deployed"].clone();
+
+    // Another component that does the same: a custom section is for anyone.
+    let mut component = fs::read(FILTER).expect("the guest is there");
+    component.extend([0, 3, 1, b'n', 7]);
+    fs::write(&dropped, &component).expect("it can be written");
+    assert!(until(|| active(&node) == 2), "{:#}\n{}", status(&node), node.stderr());
+    assert_eq!(not_deployed(&node), json!([]));
+
+    fs::write(&dropped, &component[..component.len() / 2]).expect("it can be written");
+    assert!(until(|| not_deployed(&node)[0]["error"].is_string()), "{:#}", status(&node));
+    let error = &not_deployed(&node)[0]["error"];
+    assert!(error.as_str().is_some_and(|error| error.contains("the component is damaged")), "{error}");
+    assert_eq!(active(&node), 2, "what ran before goes on");
+    let shown = admin(&node, &["status"]);
+    assert!(shown.stdout.contains("f.wasm: not deployed"), "{}", shown.stdout);
+
+    fs::write(&dropped, &component).expect("it can be written");
+    assert!(until(|| not_deployed(&node) == json!([])), "{:#}", status(&node));
+    let node = node.stop().start();
+    assert!(until(|| stage_of(&status(&node), "s")["state"] == "running"), "{:#}", status(&node));
+    assert_eq!(active(&node), 2, "a node that starts has nothing to deploy");
+}

@@ -29,6 +29,9 @@ config_table! {
     log_dirs: Option<Vec<PathBuf>>, "log.dirs" = null, Valid::Any, Served, [],
         "Directories that hold partitions, each with a writer of its own. Two inside data.dir where unset: one writes while the other syncs.";
 
+    plugin_watch_dir: Option<PathBuf>, "plugin.watch.dir" = null, Valid::Any, Served, [],
+        "A directory whose files PIPELINE/PLUGIN.wasm are deployed when they change; none where unset.";
+
     // Connections and requests.
     socket_request_max_bytes: i32, "socket.request.max.bytes" = "104857600", Valid::AtLeast(1), Served, [],
         "The largest request that is read from a connection.";

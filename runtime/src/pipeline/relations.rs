@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::Problems;
 use super::spec::{OnErrorSpec, PipelineSpec, StageDefinition};
+use crate::batch::Position;
 
 /// Two stages in one group would take each other's partitions away.
 pub(super) fn check_groups(spec: &PipelineSpec, others: &[PipelineSpec], problems: &mut Problems) {
     let mut groups: BTreeMap<&str, String> = BTreeMap::new();
     for other in others {
-        for stage in &other.stages {
+        for stage in stream(other) {
             groups.insert(&stage.group, format!("{:?} of pipeline {:?}", stage.name, other.name));
         }
     }
-    for stage in &spec.stages {
+    for stage in stream(spec) {
         if let Some(other) = groups.insert(&stage.group, format!("{:?}", stage.name)) {
             let message =
                 format!("stages {other} and {:?} have the same group {:?}", stage.name, stage.group);
@@ -22,6 +23,39 @@ pub(super) fn check_groups(spec: &PipelineSpec, others: &[PipelineSpec], problem
             problems.error(stage.place, message, Some(remedy));
         }
     }
+}
+
+/// One plugin stands in front of a topic, and one behind a view's name: what several would make of a record depends on
+/// which comes first.
+pub(super) fn check_inlines(spec: &PipelineSpec, others: &[PipelineSpec], problems: &mut Problems) {
+    let topic_of = |stage: &StageDefinition| match stage.position {
+        Position::Ingest => Some((Position::Ingest, stage.from[0].0.clone())),
+        Position::View => Some((Position::View, stage.name.clone())),
+        Position::Stream => None,
+    };
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    let key = |(position, topic): (Position, String)| format!("{position:?} {topic}");
+    for other in others {
+        for stage in &other.stages {
+            if let Some(place) = topic_of(stage) {
+                taken.insert(key(place), format!("{:?} of pipeline {:?}", stage.name, other.name));
+            }
+        }
+    }
+    for stage in &spec.stages {
+        let Some(place) = topic_of(stage) else { continue };
+        let topic = place.1.clone();
+        if let Some(other) = taken.insert(key(place), format!("{:?}", stage.name)) {
+            let message = format!("{other} stands at topic {topic:?} already");
+            let remedy = "put the plugins into one list: \"plugins: [A, B]\"".to_owned();
+            problems.error(stage.place, message, Some(remedy));
+        }
+    }
+}
+
+/// The stages that carry records from topics to topics.
+fn stream(spec: &PipelineSpec) -> impl Iterator<Item = &StageDefinition> {
+    spec.stages.iter().filter(|stage| stage.position == Position::Stream)
 }
 
 /// A stage, and whose it is.
@@ -33,14 +67,14 @@ struct Link<'a> {
 /// A record must not come back to where it was read, whoever carries it.
 pub(super) fn check_cycles(spec: &PipelineSpec, others: &[PipelineSpec], problems: &mut Problems) {
     let mut readers: BTreeMap<&str, Vec<Link<'_>>> = BTreeMap::new();
-    for PipelineSpec { name, stages, .. } in others.iter().chain([spec]) {
-        for stage in stages {
+    for pipeline in others.iter().chain([spec]) {
+        for stage in stream(pipeline) {
             for (topic, _) in &stage.from {
-                readers.entry(topic).or_default().push(Link { pipeline: name, stage });
+                readers.entry(topic).or_default().push(Link { pipeline: &pipeline.name, stage });
             }
         }
     }
-    for stage in &spec.stages {
+    for stage in stream(spec) {
         let reached = reached(stage, &readers);
         let Some((topic, place)) = stage.from.iter().find(|(topic, _)| reached.contains_key(topic.as_str()))
         else {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::spec::GROUP_BYTES_MAX;
+use super::spec::{BUDGET_MS_MAX, GROUP_BYTES_MAX, INGEST_BUDGET_MS, VIEW_BUDGET_MS};
 use crate::limits::PluginLimits;
 use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, TOPICS_MAX};
 
@@ -12,13 +12,16 @@ pub fn json_schema() -> Value {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Millstream pipeline",
         "type": "object",
-        "required": ["pipeline", "stages"],
+        "required": ["pipeline"],
+        "anyOf": [{ "required": ["stages"] }, { "required": ["ingests"] }, { "required": ["views"] }],
         "additionalProperties": false,
         "properties": {
             "pipeline": { "$ref": "#/$defs/name", "description": "The pipeline's name" },
             "topics": section("#/$defs/topic", "Topics to create, by name"),
             "plugins": section("#/$defs/plugin", "WebAssembly components, by name"),
-            "stages": stages(),
+            "stages": section("#/$defs/stage", "What carries records from topics to topics, by name"),
+            "ingests": section("#/$defs/ingest", "What stands in front of topics, by name"),
+            "views": section("#/$defs/view", "What readers see of topics, by the name that they read"),
         },
         "$defs": {
             "name": { "type": "string", "pattern": "^[a-zA-Z0-9._-]{1,100}$" },
@@ -31,6 +34,8 @@ pub fn json_schema() -> Value {
             "plugin": plugin(),
             "limits": limits(),
             "stage": stage(),
+            "ingest": ingest(),
+            "view": view(),
         },
     })
 }
@@ -42,14 +47,6 @@ fn section(items: &str, description: &str) -> Value {
         "propertyNames": { "pattern": "^[a-zA-Z0-9._-]+$" },
         "additionalProperties": { "$ref": items },
     })
-}
-
-/// Without stages there would be nothing to run, and nothing to see.
-fn stages() -> Value {
-    let mut stages = section("#/$defs/stage", "What runs, by name");
-    stages["type"] = json!("object");
-    stages["minProperties"] = json!(1);
-    stages
 }
 
 fn topic() -> Value {
@@ -104,13 +101,58 @@ fn limits() -> Value {
     })
 }
 
-fn stage() -> Value {
+/// The keys that name a part's plugins.
+fn plugins(description: &str) -> Value {
     let plugin_use = json!({
         "type": "object",
         "required": ["plugin"],
         "additionalProperties": false,
         "properties": { "plugin": { "$ref": "#/$defs/name" }, "config": {} },
     });
+    json!({
+        "description": description,
+        "oneOf": [
+            { "$ref": "#/$defs/name" },
+            { "type": "array", "maxItems": PLUGINS_MAX,
+              "items": { "oneOf": [{ "$ref": "#/$defs/name" }, plugin_use] } },
+        ],
+    })
+}
+
+/// An ingest or a view.
+fn inline(topic: &str, description: &str, budget_ms: i64, on_error: [&str; 2]) -> Value {
+    json!({
+        "type": "object",
+        "required": [topic],
+        "oneOf": [{ "required": ["plugin"] }, { "required": ["plugins"] }],
+        "additionalProperties": false,
+        "properties": {
+            topic: { "$ref": "#/$defs/topicName", "description": description },
+            "plugin": { "$ref": "#/$defs/name" },
+            "config": { "description": "The configuration of \"plugin\"" },
+            "plugins": plugins("One behind the other"),
+            "budget_ms": { "type": "integer", "minimum": 1, "maximum": BUDGET_MS_MAX, "default": budget_ms,
+                "description": "How long a batch may take" },
+            "parallelism": { "type": "integer", "minimum": 1, "maximum": PARALLELISM_MAX, "default": 1 },
+            "on_error": { "enum": on_error, "default": on_error[0],
+                "description": "What happens to a record that a plugin rejects" },
+        },
+    })
+}
+
+fn ingest() -> Value {
+    let mut ingest =
+        inline("topic", "Whose records it gets before they are stored", INGEST_BUDGET_MS, ["refuse", "skip"]);
+    ingest["properties"]["on_failure"] = json!({ "enum": ["refuse", "pass"], "default": "refuse",
+        "description": "What happens to a batch whose plugin crashed or is late" });
+    ingest
+}
+
+fn view() -> Value {
+    inline("from", "Whose records it shows", VIEW_BUDGET_MS, ["skip", "stop"])
+}
+
+fn stage() -> Value {
     let names = millstream_record::Compression::ALL.map(millstream_record::Compression::name);
     json!({
         "type": "object",
@@ -121,14 +163,7 @@ fn stage() -> Value {
             "from": { "$ref": "#/$defs/topicNames", "description": "What it reads" },
             "plugin": { "$ref": "#/$defs/name" },
             "config": { "description": "The configuration of \"plugin\"" },
-            "plugins": {
-                "description": "One behind the other; without any the stage copies",
-                "oneOf": [
-                    { "$ref": "#/$defs/name" },
-                    { "type": "array", "maxItems": PLUGINS_MAX,
-                      "items": { "oneOf": [{ "$ref": "#/$defs/name" }, plugin_use] } },
-                ],
-            },
+            "plugins": plugins("One behind the other; without any the stage copies"),
             "to": { "$ref": "#/$defs/topicNames", "description": "What it writes; the first is the default" },
             "group": { "type": ["string", "integer"], "minLength": 1, "maxLength": GROUP_BYTES_MAX, "description": "Its consumer group; default: PIPELINE.STAGE" },
             "parallelism": { "type": "integer", "minimum": 1, "maximum": PARALLELISM_MAX, "default": 1 },

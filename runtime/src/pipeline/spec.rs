@@ -1,13 +1,18 @@
 //! A pipeline as it is written, read from its YAML. What depends on other parts (names that must exist, plugins that
 //! must load) is `validate`'s.
 
+mod inlines;
+
 use std::collections::BTreeMap;
 
 use millstream_record::Compression;
 
+pub use self::inlines::InlineOptions;
+pub(super) use self::inlines::{BUDGET_MS_MAX, INGEST_BUDGET_MS, VIEW_BUDGET_MS};
 use super::fields::{Fields, string, strings};
 use super::node::{self, Node, Value};
 use super::problem::{Place, Problem, Problems};
+use crate::batch::Position;
 use crate::limits::PluginLimits;
 use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, TOPICS_MAX};
 
@@ -23,6 +28,7 @@ pub struct PipelineSpec {
     pub name: String,
     pub topics: Vec<TopicSpec>,
     pub plugins: Vec<PluginSpec>,
+    /// Ingests and views among them.
     pub stages: Vec<StageDefinition>,
 }
 
@@ -62,6 +68,9 @@ pub struct PluginUse {
 pub struct StageDefinition {
     pub name: String,
     pub place: Place,
+    pub position: Position,
+    /// Of an ingest or a view.
+    pub inline: Option<InlineOptions>,
     pub from: Vec<(String, Place)>,
     pub plugins: Vec<PluginUse>,
     pub to: Vec<(String, Place)>,
@@ -99,16 +108,33 @@ fn pipeline(file: &str, root: &Node, problems: &mut Problems) -> Option<Pipeline
     let topics = entries(fields.take("topics"), "topics", problems, topic);
     let plugins = entries(fields.take("plugins"), "plugins", problems, plugin);
     let pipeline = name.unwrap_or_default();
-    let stages = fields.require("stages", problems);
-    if let Some(node) = stages.filter(|node| node.is_empty()) {
-        let remedy = "add one, or delete the pipeline: \"millstream pipeline delete NAME\"".to_owned();
-        problems.error(node.place, "the pipeline has no stages", Some(remedy));
+    let parts = ["stages", "ingests", "views"].map(|section| (section, fields.take(section)));
+    let mut stages = Vec::new();
+    for (section, node) in parts {
+        stages.extend(entries(node, section, problems, |name, place, node, problems| match section {
+            "ingests" => inlines::ingest(name, place, node, problems),
+            "views" => inlines::view(name, place, node, problems),
+            _ => stage(&pipeline, name, place, node, problems),
+        }));
     }
-    let stages = entries(stages, "stages", problems, |name, place, node, problems| {
-        stage(&pipeline, name, place, node, problems)
-    });
+    if parts.iter().all(|(_, node)| node.is_none_or(Node::is_empty)) {
+        let place = parts.iter().find_map(|(_, node)| *node).map_or(root.place, |node| node.place);
+        let remedy = "add one, or delete the pipeline: \"millstream pipeline delete NAME\"".to_owned();
+        problems.error(place, "the pipeline has no stages, ingests or views", Some(remedy));
+    }
+    check_unique(&stages, problems);
     fields.finish(problems);
     Some(PipelineSpec { file: file.to_owned(), name: pipeline, topics, plugins, stages })
+}
+
+/// A name stands for one thing in metrics and in the status.
+fn check_unique(stages: &[StageDefinition], problems: &mut Problems) {
+    for (at, stage) in stages.iter().enumerate() {
+        if stages[..at].iter().any(|before| before.name == stage.name) {
+            let message = format!("two parts of the pipeline have the name {:?}", stage.name);
+            problems.error(stage.place, message, Some("rename one of them".to_owned()));
+        }
+    }
 }
 
 /// The named parts of a section.
@@ -240,6 +266,8 @@ fn stage(
     Some(StageDefinition {
         name: name.to_owned(),
         place,
+        position: Position::Stream,
+        inline: None,
         from,
         plugins,
         to,

@@ -7,9 +7,11 @@ use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::batch::Position;
 use crate::clock::SystemClock;
 use crate::engine::{EngineConfig, PluginEngine};
 use crate::guests;
+use crate::inline::OnFailure;
 use crate::stage::OnError;
 
 const GOOD: &str = "\
@@ -42,6 +44,21 @@ stages:
     on_error: skip
 ";
 
+const INLINES: &str = "\
+pipeline: inlines
+plugins: {identity: identity.wasm, typed: typed.wasm}
+ingests:
+  check:
+    topic: raw
+    plugins: [identity, typed]
+    budget_ms: 20
+    on_failure: pass
+views:
+  raw.masked:
+    from: raw
+    plugin: identity
+";
+
 struct Files(BTreeMap<&'static str, Vec<u8>>);
 
 impl PluginSource for Files {
@@ -63,6 +80,10 @@ impl TopicCatalogue for Topics {
 
     fn is_internal(&self, topic: &str) -> bool {
         topic == "__consumer_offsets"
+    }
+
+    fn is_view(&self, topic: &str) -> bool {
+        topic == "view"
     }
 
     fn config_of(&self, topic: &str, key: &str) -> Option<String> {
@@ -104,8 +125,12 @@ fn validated_beside(others: &[&str], text: &str) -> Validated {
 
 /// The only problem of `GOOD` with `from` replaced by `to`.
 fn check(from: &str, to: &str, expect: &str) {
-    assert!(GOOD.contains(from), "{from}");
-    let validated = validated(&GOOD.replacen(from, to, 1));
+    check_in(GOOD, from, to, expect);
+}
+
+fn check_in(text: &str, from: &str, to: &str, expect: &str) {
+    assert!(text.contains(from), "{from}");
+    let validated = validated(&text.replacen(from, to, 1));
     let problems: Vec<String> = validated.problems.iter().map(ToString::to_string).collect();
     assert_eq!(problems, [expect]);
     assert_eq!(validated.pipeline.is_none(), expect.contains(": error: "));
@@ -349,9 +374,38 @@ fn a_group_has_a_name() {
 fn a_pipeline_has_stages() {
     for stages in ["", " {}", " ~"] {
         let validated = validated(&format!("pipeline: p\nstages:{stages}\n"));
-        assert_eq!(messages(&validated), ["the pipeline has no stages"]);
+        assert_eq!(messages(&validated), ["the pipeline has no stages, ingests or views"]);
         assert!(validated.pipeline.is_none());
     }
+}
+
+#[test]
+fn ingests_and_views_are_parts_of_a_pipeline() {
+    let pipeline = validated(INLINES).pipeline.unwrap();
+    let [checked, masked] = &pipeline.inlines[..] else { panic!("{:?}", pipeline.inlines) };
+    assert_eq!((checked.name.as_str(), checked.stage.position), ("raw", Position::Ingest));
+    assert_eq!((checked.budget.as_millis(), checked.on_failure), (20, OnFailure::Pass));
+    assert_eq!((checked.stage.plugins.len(), &checked.stage.on_error), (2, &OnError::Stop));
+    assert_eq!((masked.name.as_str(), masked.stage.position), ("raw.masked", Position::View));
+    assert_eq!((&*masked.stage.from[0], &masked.stage.on_error), ("raw", &OnError::Skip));
+    check_in(
+        INLINES,
+        "    topic: raw",
+        "    topic: rw",
+        "p.yaml:5:12: error: topic \"rw\" does not exist; did you mean \"raw\"?",
+    );
+    check_in(
+        INLINES,
+        "    topic: raw",
+        "    topic: raw.masked",
+        "p.yaml:5:12: error: \"raw.masked\" is a view, and can only be read; name the topic behind it",
+    );
+    check_in(
+        INLINES,
+        "  raw.masked:",
+        "  sink:",
+        "p.yaml:10:3: error: a topic is called \"sink\", as the view would be; give the view another name",
+    );
 }
 
 #[test]
@@ -431,8 +485,11 @@ fn the_schema_and_the_parser_know_the_same_keys() {
         ),
         ("call_timeout_ms: 50", "zzzzzzzzzzzzzz: 50", "/$defs/limits/properties"),
         ("    from: raw", "    from: raw\n    zzzzzzzzzzzzzz: 1", "/$defs/stage/properties"),
+        ("    topic: raw", "    topic: raw\n    zzzzzzzzzzzzzz: 1", "/$defs/ingest/properties"),
+        ("masked:\n", "masked:\n    zzzzzzzzzzzzzz: 1\n", "/$defs/view/properties"),
     ] {
-        let problem = &validated(&GOOD.replacen(from, to, 1)).problems[0];
+        let text = if GOOD.contains(from) { GOOD } else { INLINES };
+        let problem = &validated(&text.replacen(from, to, 1)).problems[0];
         assert_eq!(keys(problem.remedy.as_ref().unwrap()), properties(pointer), "{pointer}");
     }
 }

@@ -1,7 +1,8 @@
 //! Checks a pipeline's topics against those that exist.
 
 use super::problem::{Place, Problems, did_you_mean};
-use super::spec::{OnErrorSpec, PipelineSpec, TopicSpec};
+use super::spec::{OnErrorSpec, PipelineSpec, StageDefinition, TopicSpec};
+use crate::batch::Position;
 
 /// The topics that exist, and what can become one.
 pub trait TopicCatalogue {
@@ -10,6 +11,8 @@ pub trait TopicCatalogue {
     fn names(&self) -> Vec<String>;
     /// Whether a topic of this name, existing or not, is the broker's own.
     fn is_internal(&self, topic: &str) -> bool;
+    /// Whether it is a view of another topic, which can be read only.
+    fn is_view(&self, topic: &str) -> bool;
     /// What a topic's configuration is in effect, whoever set it; none if there is no such topic or key.
     fn config_of(&self, topic: &str, key: &str) -> Option<String>;
     /// Whether a topic that does not exist can be created like this.
@@ -26,12 +29,17 @@ pub(super) fn check_topics(spec: &PipelineSpec, catalogue: &dyn TopicCatalogue, 
             None => check_new(topic, &spec.topics[..at], catalogue, problems),
         }
     }
+    for view in spec.stages.iter().filter(|stage| stage.position == Position::View) {
+        check_view(view, spec, catalogue, problems);
+    }
     let existing = catalogue.names();
     for (topic, place) in used(spec) {
         if check_internal(topic, place, catalogue, problems) {
             continue;
         }
-        let own = || spec.topics.iter().map(|topic| topic.name.as_str());
+        let views = spec.stages.iter().filter(|stage| stage.position == Position::View);
+        let views = views.map(|view| view.name.as_str());
+        let own = || spec.topics.iter().map(|topic| topic.name.as_str()).chain(views.clone());
         if own().any(|own| own == topic) || catalogue.partitions_of(topic).is_some() {
             continue;
         }
@@ -39,17 +47,57 @@ pub(super) fn check_topics(spec: &PipelineSpec, catalogue: &dyn TopicCatalogue, 
             .unwrap_or_else(|| format!("create it, or add it to \"topics\": \"{topic}: {{partitions: 1}}\""));
         problems.error(place, format!("topic {topic:?} does not exist"), Some(remedy));
     }
+    let is_view = |topic: &str| {
+        let own = |stage: &StageDefinition| stage.position == Position::View && stage.name == topic;
+        catalogue.is_view(topic) || spec.stages.iter().any(own)
+    };
+    for (topic, place) in written(spec).filter(|(topic, _)| is_view(topic)) {
+        let remedy = "name the topic behind it".to_owned();
+        problems.error(place, format!("{topic:?} is a view, and can only be read"), Some(remedy));
+    }
+}
+
+/// A view's name is a topic's name for its readers.
+fn check_view(
+    view: &StageDefinition,
+    spec: &PipelineSpec,
+    catalogue: &dyn TopicCatalogue,
+    problems: &mut Problems,
+) {
+    if check_internal(&view.name, view.place, catalogue, problems) {
+        return;
+    }
+    let is_topic = catalogue.partitions_of(&view.name).is_some() && !catalogue.is_view(&view.name)
+        || spec.topics.iter().any(|topic| topic.name == view.name);
+    if is_topic {
+        let message = format!("a topic is called {:?}, as the view would be", view.name);
+        problems.error(view.place, message, Some("give the view another name".to_owned()));
+    }
+    for (source, place) in &view.from {
+        if catalogue.is_view(source)
+            || spec.stages.iter().any(|stage| stage.position == Position::View && stage.name == *source)
+        {
+            let message = format!("view {:?} would look at view {source:?}", view.name);
+            let remedy = "name the topic behind it, and put both plugins into one list".to_owned();
+            problems.error(*place, message, Some(remedy));
+        }
+    }
 }
 
 /// What the stages read and write.
 fn used(spec: &PipelineSpec) -> impl Iterator<Item = (&str, Place)> {
-    spec.stages.iter().flat_map(|stage| {
+    let reads = |stage: &&StageDefinition| stage.position != Position::Ingest;
+    let read = spec.stages.iter().filter(reads).flat_map(|stage| &stage.from);
+    read.map(|(topic, place)| (topic.as_str(), *place)).chain(written(spec))
+}
+
+fn written(spec: &PipelineSpec) -> impl Iterator<Item = (&str, Place)> {
+    spec.stages.iter().filter(|stage| stage.position != Position::View).flat_map(|stage| {
         let dead_letters = match &stage.on_error {
             OnErrorSpec::DeadLetter { topic, place } => Some((topic.as_str(), *place)),
             OnErrorSpec::Stop | OnErrorSpec::Skip => None,
         };
-        let named = stage.from.iter().chain(&stage.to).map(|(topic, place)| (topic.as_str(), *place));
-        named.chain(dead_letters)
+        stage.to.iter().map(|(topic, place)| (topic.as_str(), *place)).chain(dead_letters)
     })
 }
 

@@ -3,17 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Pipeline;
 use super::load::{GIVEN_UP, Loaded, LoadedVersion, Loader, PluginSource, load_plugins};
 use super::problem::{Place, Problem, Problems, did_you_mean};
-use super::relations::{check_cycles, check_groups};
-use super::spec::{OnErrorSpec, PipelineSpec, StageDefinition};
+use super::relations::{check_cycles, check_groups, check_inlines};
+use super::spec::{InlineOptions, OnErrorSpec, PipelineSpec, StageDefinition};
 use super::topics::{TopicCatalogue, check_topics};
+use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::engine::PluginEngine;
+use crate::inline::InlineSpec;
 use crate::plugin::{Instance, InstanceConfig, StartError, TracingLog};
 use crate::stage::{Canary, OnError, Previous, StagePlugin, StageSpec};
 
@@ -42,13 +45,27 @@ pub fn validate(
     check_topics(spec, topics, &mut problems);
     check_groups(spec, others, &mut problems);
     check_cycles(spec, others, &mut problems);
+    check_inlines(spec, others, &mut problems);
     let loader = Loader { engine, source: plugins, stop };
     let loaded = load_plugins(spec, &loader, &mut problems);
-    let stages =
-        spec.stages.iter().filter_map(|stage| resolve(spec, stage, &loaded, &mut problems)).collect();
-    let pipeline = Pipeline { name: spec.name.clone(), topics: spec.topics.clone(), stages };
+    let (mut stages, mut inlines) = (Vec::new(), Vec::new());
+    let mut resolved = Vec::new();
+    for definition in &spec.stages {
+        let Some(stage) = resolve(spec, definition, &loaded, &mut problems) else { continue };
+        resolved.push((definition, stage.clone()));
+        match &definition.inline {
+            None => stages.push(stage),
+            Some(InlineOptions { budget_ms, on_failure }) => inlines.push(InlineSpec {
+                name: if stage.position == Position::View { &stage.name } else { &*stage.from[0] }.to_owned(),
+                stage,
+                budget: Duration::from_millis(*budget_ms),
+                on_failure: *on_failure,
+            }),
+        }
+    }
+    let pipeline = Pipeline { name: spec.name.clone(), topics: spec.topics.clone(), stages, inlines };
     if !problems.has_errors() {
-        check_configs(spec, &pipeline, clock, stop, &mut problems);
+        check_configs(spec, &resolved, clock, stop, &mut problems);
     }
     let pipeline = if problems.has_errors() { None } else { Some(pipeline) };
     Validated { problems: problems.into_sorted(), pipeline }
@@ -94,6 +111,7 @@ fn resolve(
     Some(StageSpec {
         pipeline: spec.name.clone(),
         name: stage.name.clone(),
+        position: stage.position,
         from: names(&stage.from),
         plugins,
         canary,
@@ -112,7 +130,7 @@ fn resolve(
 /// Starts every plugin with its configuration, as the stage will.
 fn check_configs(
     spec: &PipelineSpec,
-    pipeline: &Pipeline,
+    stages: &[(&StageDefinition, StageSpec)],
     clock: &SharedClock,
     stop: &CancellationToken,
     problems: &mut Problems,
@@ -124,7 +142,7 @@ fn check_configs(
             return;
         }
     };
-    for (stage, definition) in pipeline.stages.iter().zip(&spec.stages) {
+    for (definition, stage) in stages {
         let canary = stage.canary.iter().map(|canary| (&canary.plugin, &definition.plugins[canary.index]));
         for (plugin, used) in stage.plugins.iter().zip(&definition.plugins).chain(canary) {
             let log = TracingLog {

@@ -13,7 +13,7 @@ use crate::outputs::{OutputRecord, Transformed};
 use crate::plugin::{Instance, InstanceConfig, Plugin, PluginError, StartError, TracingLog};
 
 /// The live instances of one task.
-pub(super) struct Chain {
+pub(crate) struct Chain {
     links: Vec<Link>,
     topics: Vec<Arc<str>>,
     clock: SharedClock,
@@ -34,24 +34,24 @@ struct Link {
 
 /// One record that leaves the chain.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ChainRecord<'a> {
-    pub(super) origin: u32,
-    pub(super) topic: u16,
-    pub(super) partition: Option<i32>,
-    pub(super) timestamp: i64,
-    pub(super) body: &'a [u8],
+pub(crate) struct ChainRecord<'a> {
+    pub(crate) origin: u32,
+    pub(crate) topic: u16,
+    pub(crate) partition: Option<i32>,
+    pub(crate) timestamp: i64,
+    pub(crate) body: &'a [u8],
     /// False if the body is that of the origin, untouched.
-    pub(super) changed: bool,
+    pub(crate) changed: bool,
 }
 
 /// What became of one batch.
-pub(super) struct ChainOutput<'a> {
+pub(crate) struct ChainOutput<'a> {
     input: &'a InputBatch,
     last: Option<&'a Transformed>,
     /// Whether the last plugin's input was made by another plugin.
     derived: bool,
     /// In the order of the plugins; a record can be among them several times, and have outputs beside.
-    pub(super) rejected: &'a [Rejection],
+    pub(crate) rejected: &'a [Rejection],
 }
 
 impl Chain {
@@ -84,22 +84,22 @@ impl Chain {
     }
 
     /// Puts another instance in the place of one that crashed. Of the others each keeps its state.
-    pub(super) async fn restart(&mut self, index: usize) -> Result<(), StartError> {
+    pub(crate) async fn restart(&mut self, index: usize) -> Result<(), StartError> {
         let link = &mut self.links[index];
         link.instance = Instance::start(&link.plugin, link.config.clone()).await?;
         Ok(())
     }
 
-    pub(super) fn last_name(&self) -> Option<String> {
+    pub(crate) fn last_name(&self) -> Option<String> {
         self.links.last().map(|link| link.name.clone())
     }
 
-    pub(super) fn plugin_name(&self, index: usize) -> &str {
+    pub(crate) fn plugin_name(&self, index: usize) -> &str {
         &self.links[index].name
     }
 
     /// Maps one batch through all plugins; `output` has the result. An error names the plugin by its index.
-    pub(super) async fn transform(
+    pub(crate) async fn transform(
         &mut self,
         input: &InputBatch,
         metrics: &StageMetrics,
@@ -136,7 +136,7 @@ impl Chain {
     }
 
     /// What became of the batch that was transformed last.
-    pub(super) fn output<'a>(&'a self, input: &'a InputBatch) -> ChainOutput<'a> {
+    pub(crate) fn output<'a>(&'a self, input: &'a InputBatch) -> ChainOutput<'a> {
         ChainOutput {
             input: self.derived.as_ref().unwrap_or(input),
             last: self.links.get(self.last).map(|link| &link.out),
@@ -148,7 +148,7 @@ impl Chain {
 
 impl ChainOutput<'_> {
     /// Each record that leaves the chain, in order.
-    pub(super) fn for_each<E>(
+    pub(crate) fn for_each<E>(
         &self,
         mut take: impl FnMut(ChainRecord<'_>) -> Result<(), E>,
     ) -> Result<(), E> {

@@ -61,12 +61,12 @@ impl Chains {
         Ok(Self { deployment, stable, canary })
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.deployment.generation
     }
 
     /// Whether records of this partition go through the canary.
-    pub(super) fn is_canary(&self, partition: i32) -> bool {
+    pub(crate) fn is_canary(&self, partition: i32) -> bool {
         let canary = self.deployment.canary.as_ref();
         canary.is_some_and(|canary| canary.partitions.contains(&partition))
     }
@@ -79,11 +79,11 @@ impl Chains {
         }
     }
 
-    pub(super) fn of(&self, partition: i32) -> &Chain {
+    pub(crate) fn of(&self, partition: i32) -> &Chain {
         &self.lane(partition).chain
     }
 
-    pub(super) fn of_mut(&mut self, partition: i32) -> &mut Chain {
+    pub(crate) fn of_mut(&mut self, partition: i32) -> &mut Chain {
         match &mut self.canary {
             Some(lane)
                 if self.deployment.canary.as_ref().is_some_and(|c| c.partitions.contains(&partition)) =>

@@ -82,7 +82,7 @@ pub struct RolledBack {
 
 /// What a mill does about a crash.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum AfterCrash {
+pub(crate) enum AfterCrash {
     /// The same version may do it the next time.
     Again,
     /// There is another deployment to go on with.
@@ -93,16 +93,16 @@ pub(super) enum AfterCrash {
 
 /// Who crashed, and when.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Crash<'a> {
-    pub(super) generation: u64,
-    pub(super) canary: bool,
+pub(crate) struct Crash<'a> {
+    pub(crate) generation: u64,
+    pub(crate) canary: bool,
     /// Place in the chain.
-    pub(super) index: usize,
-    pub(super) reason: &'a str,
+    pub(crate) index: usize,
+    pub(crate) reason: &'a str,
     /// Whether this batch, or this start, was tried before.
-    pub(super) again: bool,
-    pub(super) now: Duration,
-    pub(super) wall_ms: i64,
+    pub(crate) again: bool,
+    pub(crate) now: Duration,
+    pub(crate) wall_ms: i64,
 }
 
 /// The deployment of a running stage, shared by its tasks.
@@ -131,12 +131,12 @@ impl Deployments {
         Arc::clone(&self.lock().current)
     }
 
-    pub(super) fn is_current(&self, generation: u64) -> bool {
+    pub(crate) fn is_current(&self, generation: u64) -> bool {
         *self.generation.borrow() == generation
     }
 
     /// Waits until there is another deployment than that one.
-    pub(super) async fn replaced(&self, generation: u64) {
+    pub(crate) async fn replaced(&self, generation: u64) {
         let mut current = self.generation.subscribe();
         // The sender is ours.
         let _ = current.wait_for(|current| *current != generation).await;

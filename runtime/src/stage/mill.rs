@@ -35,7 +35,7 @@ pub(super) struct Mill {
 }
 
 /// Why a job is left where it is.
-pub(super) enum Halt {
+pub(crate) enum Halt {
     /// The stage is to stop: what was done is committed.
     Asked,
     Failed(Box<StageFailure>),
@@ -428,7 +428,7 @@ fn placed(halt: Halt, fetched: &FetchedPartition, offset: i64) -> Halt {
 
 /// The instances of the current deployment: those that were started for this task, or new ones. A version that does
 /// not start is as bad as one that crashes.
-async fn start_chains(shared: &Arc<StageShared>, task: u32) -> Result<Chains, Halt> {
+pub(crate) async fn start_chains(shared: &Arc<StageShared>, task: u32) -> Result<Chains, Halt> {
     let mut again = false;
     loop {
         let deployment = shared.deployments.current();

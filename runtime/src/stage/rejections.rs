@@ -2,11 +2,11 @@
 
 /// A record of the stage's input that is not processed.
 #[derive(Debug, Clone)]
-pub(super) struct Rejection {
-    pub(super) origin: u32,
+pub(crate) struct Rejection {
+    pub(crate) origin: u32,
     /// Index in the chain of the plugin that rejected it, or what was made of it; none if a topic does not take it.
-    pub(super) plugin: Option<usize>,
-    pub(super) reason: String,
+    pub(crate) plugin: Option<usize>,
+    pub(crate) reason: String,
 }
 
 /// Each rejected record once, in the order of the input. A record is written or rejected, never both: if one of

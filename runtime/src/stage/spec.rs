@@ -5,6 +5,7 @@ use std::sync::Arc;
 use millstream_record::Compression;
 
 use super::deployment::Canary;
+use crate::batch::Position;
 use crate::limits::PluginLimits;
 use crate::plugin::Plugin;
 
@@ -72,6 +73,8 @@ impl StagePlugin {
 pub struct StageSpec {
     pub pipeline: String,
     pub name: String,
+    /// Of its plugins in the way of the records.
+    pub position: Position,
     pub from: Vec<Arc<str>>,
     /// Empty: the stage copies.
     pub plugins: Vec<StagePlugin>,
@@ -87,7 +90,8 @@ pub struct StageSpec {
 impl StageSpec {
     /// Whether a stage that runs `self` may go on when `other` is applied, at most with other versions of its plugins.
     pub(crate) fn is_the_stage_of(&self, other: &Self) -> bool {
-        self.from == other.from
+        self.position == other.position
+            && self.from == other.from
             && self.to == other.to
             && self.group == other.group
             && self.parallelism == other.parallelism

@@ -16,6 +16,7 @@ use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
 use super::port::TopicPartition;
 use super::spec::StageSpec;
 use super::unit::UnitCounts;
+use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::engine::{Contract, PluginForm};
 
@@ -152,11 +153,11 @@ impl StageMetrics {
         self.calls[plugin].observe(time.as_secs_f64());
     }
 
-    pub(super) fn observe_swap(&self, time: Duration) {
+    pub(crate) fn observe_swap(&self, time: Duration) {
         self.swaps.observe(time.as_secs_f64());
     }
 
-    pub(super) fn count_error(&self, kind: &'static str) {
+    pub(crate) fn count_error(&self, kind: &'static str) {
         let labels = [self.labels.clone(), vec![("kind", kind.to_owned())]].concat();
         self.errors.get_or_create(&labels).inc();
     }
@@ -252,6 +253,8 @@ pub struct StageEvent {
 pub struct StageStatus {
     pub pipeline: String,
     pub stage: String,
+    pub position: Position,
+    /// Empty for an ingest or a view.
     pub group: String,
     pub from: Vec<String>,
     pub to: Vec<String>,
@@ -274,6 +277,8 @@ pub struct StageStatus {
     pub last_rejection: Option<String>,
     /// The last version that was taken back by itself.
     pub last_rollback: Option<String>,
+    /// Of an ingest or a view: why the last batch that it did not map was not.
+    pub last_failure: Option<String>,
 }
 
 /// What a stage's tasks share, and others look at.
@@ -293,6 +298,7 @@ struct Life {
     since_ms: i64,
     last_rejection: Option<String>,
     last_rollback: Option<String>,
+    last_failure: Option<String>,
 }
 
 impl StageShared {
@@ -308,6 +314,7 @@ impl StageShared {
             since_ms: clock.wall_ms(),
             last_rejection: None,
             last_rollback: None,
+            last_failure: None,
         };
         let deployments = Deployments::new(spec.plugins.clone(), spec.canary.clone());
         Self { spec, deployments, events, metrics, clock, life: Mutex::new(life) }
@@ -315,7 +322,7 @@ impl StageShared {
 
     /// Decides what follows from a crash of a plugin. What a rollback means for the plugin's versions is for others
     /// to write down.
-    pub(super) fn crashed(&self, crash: Crash<'_>) -> AfterCrash {
+    pub(crate) fn crashed(&self, crash: Crash<'_>) -> AfterCrash {
         let decided = self.deployments.crashed(crash);
         let AfterCrash::RolledBack(rolled_back) = &decided else { return decided };
         let StageSpec { pipeline, name, .. } = &self.spec;
@@ -353,6 +360,22 @@ impl StageShared {
     pub(super) fn set_last_rejection(&self, reason: &str) {
         let mut life = self.life.lock().expect("no code panics while it holds this lock");
         life.last_rejection = Some(reason.to_owned());
+    }
+
+    pub(crate) fn set_last_failure(&self, reason: &str) {
+        let mut life = self.life.lock().expect("no code panics while it holds this lock");
+        life.last_failure = Some(reason.to_owned());
+    }
+
+    /// Counts a batch that was mapped on its way.
+    pub(crate) fn count_inline(&self, records_in: usize, records_out: usize, rejected: usize, bytes: usize) {
+        let _life = self.life.lock().expect("no code panics while it holds this lock");
+        let metrics = &self.metrics;
+        metrics.records_in.inc_by(records_in as u64);
+        metrics.records_out.inc_by(records_out as u64);
+        metrics.records_rejected.inc_by(rejected as u64);
+        metrics.bytes_in.inc_by(bytes as u64);
+        metrics.batches_in.inc();
     }
 
     /// Counts what was committed. All counters move together: whoever reads them sees what was read beside what
@@ -401,6 +424,7 @@ impl StageShared {
         StageStatus {
             pipeline: spec.pipeline.clone(),
             stage: spec.name.clone(),
+            position: spec.position,
             group: spec.group.clone(),
             from: spec.from.iter().map(ToString::to_string).collect(),
             to: spec.to.iter().map(ToString::to_string).collect(),
@@ -418,6 +442,7 @@ impl StageShared {
             lag: metrics.lag.get(),
             last_rejection: life.last_rejection.clone(),
             last_rollback: life.last_rollback.clone(),
+            last_failure: life.last_failure.clone(),
         }
     }
 }

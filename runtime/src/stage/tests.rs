@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::memory::MemoryCluster;
 use super::*;
+use crate::batch::Position;
 use crate::clock::{ManualClock, SharedClock, SystemClock};
 use crate::engine::{EngineConfig, PluginEngine};
 use crate::guests;
@@ -55,6 +56,7 @@ impl Fixture {
         StageSpec {
             pipeline: "test".to_owned(),
             name: "stage".to_owned(),
+            position: Position::Stream,
             from: vec!["in".into()],
             plugins: guests.iter().enumerate().map(plugin).collect(),
             canary: None,
@@ -67,7 +69,9 @@ impl Fixture {
     }
 
     async fn apply(&self, stages: Vec<StageSpec>) -> Applied {
-        self.runtime.apply(&Pipeline { name: "test".to_owned(), topics: Vec::new(), stages }).await
+        self.runtime
+            .apply(&Pipeline { name: "test".to_owned(), topics: Vec::new(), inlines: Vec::new(), stages })
+            .await
     }
 
     fn append(&self, partition: i32, values: &[&str]) {

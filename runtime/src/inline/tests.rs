@@ -1,0 +1,183 @@
+//! Ingests and views, with well-behaved and hostile plugins.
+
+use std::time::Duration;
+
+use millstream_record::{BatchBuilder, Compression};
+use prometheus_client::registry::Registry;
+
+use super::*;
+use crate::batch::Position;
+use crate::clock::SystemClock;
+use crate::engine::{EngineConfig, PluginEngine};
+use crate::guests;
+use crate::limits::PluginLimits;
+use crate::pipeline::Pipeline;
+use crate::plugin::PluginError;
+use crate::runtime::{Applied, Runtime};
+use crate::stage::memory::MemoryCluster;
+use crate::stage::{OnError, Previous, RuntimeMetrics, StagePlugin, StageSpec};
+
+struct Fixture {
+    runtime: Runtime<MemoryCluster>,
+    engine: PluginEngine,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let metrics = RuntimeMetrics::register(&mut Registry::default());
+        let handle = tokio::runtime::Handle::current();
+        let runtime = Runtime::new(MemoryCluster::default(), metrics, SystemClock::shared(), handle);
+        let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
+        Self { runtime, engine }
+    }
+
+    fn spec(&self, version: u32, guest: &[u8]) -> InlineSpec {
+        let plugin = StagePlugin {
+            name: "plugin".to_owned(),
+            plugin: Arc::new(self.engine.load(guest).unwrap()),
+            version,
+            config: "null".to_owned(),
+            limits: PluginLimits { call_timeout_ms: 200, ..PluginLimits::default() },
+            previous: None,
+        };
+        let stage = StageSpec {
+            pipeline: "test".to_owned(),
+            name: "check".to_owned(),
+            position: Position::Ingest,
+            from: vec!["orders".into()],
+            plugins: vec![plugin],
+            canary: None,
+            to: vec!["orders".into()],
+            group: String::new(),
+            parallelism: 2,
+            on_error: OnError::Stop,
+            compression: Compression::None,
+        };
+        let budget = Duration::from_secs(10);
+        InlineSpec { stage, name: "orders".to_owned(), budget, on_failure: OnFailure::Refuse }
+    }
+
+    async fn apply(&self, inlines: Vec<InlineSpec>) -> Applied {
+        let pipeline = Pipeline { name: "test".to_owned(), topics: Vec::new(), stages: Vec::new(), inlines };
+        self.runtime.apply(&pipeline).await
+    }
+
+    async fn map(&self, values: &[&str]) -> Result<InlineAnswer, InlineError> {
+        self.runtime.inlines("test")[0].map(batch(values)).await
+    }
+}
+
+fn batch(values: &[&str]) -> InlineBatch {
+    let mut builder = BatchBuilder::new(1 << 20).compression(Compression::Zstd);
+    for value in values {
+        builder.append(1000, None, Some(value.as_bytes()), []).unwrap();
+    }
+    InlineBatch { topic: "orders".into(), partition: 3, batch: builder.finish().unwrap().into() }
+}
+
+/// Offset deltas and the bodies' sizes.
+fn kept(answer: InlineAnswer) -> Vec<(i32, usize)> {
+    match answer {
+        InlineAnswer::Records(records) => {
+            records.records.iter().map(|r| (r.offset_delta, records.body(r).len())).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_kept_filtered_or_refused() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.apply(vec![fixture.spec(1, &guests::identity())]).await.started, ["check"]);
+    assert_eq!(fixture.map(&["a", "b"]).await, Ok(InlineAnswer::Unchanged));
+    // Keeps the second record.
+    let second = guests::returning(&[0, 4]);
+    assert_eq!(fixture.apply(vec![fixture.spec(2, &second)]).await.swapped, ["check"]);
+    assert_eq!(kept(fixture.map(&["a", "bc"]).await.unwrap()), [(1, 5)]);
+    let none = guests::returning(&[]);
+    fixture.apply(vec![fixture.spec(3, &none)]).await;
+    assert_eq!(kept(fixture.map(&["a", "b"]).await.unwrap()), []);
+    let status = &fixture.runtime.status()[0];
+    assert_eq!((status.records_in, status.records_out), (6, 3));
+
+    let reject = guests::batch_guest("(call $reject (i32.const 0) (i32.const 0) (i32.const 1))");
+    fixture.apply(vec![fixture.spec(4, &reject)]).await;
+    let rejected = vec![(1, "because".to_owned())];
+    assert_eq!(fixture.map(&["a", "b"]).await, Ok(InlineAnswer::Rejected(rejected)));
+    let mut skipping = fixture.spec(4, &reject);
+    skipping.stage.on_error = OnError::Skip;
+    assert_eq!(fixture.apply(vec![skipping]).await.restarted, ["check"]);
+    assert_eq!(kept(fixture.map(&["a", "b"]).await.unwrap()), []);
+    assert_eq!(fixture.apply(Vec::new()).await.removed, ["check"]);
+    assert!(fixture.runtime.inlines("test").is_empty());
+}
+
+/// What a reader or a producer counts on: one record stays one, in its place.
+#[tokio::test]
+async fn answers_that_the_position_does_not_allow_are_errors() {
+    let fixture = Fixture::new();
+    // Twice the first record; the second before the first; another partition.
+    for outputs in [&[0, 2, 0, 0][..], &[0, 4, 0, 1], &[4, 2, 0]] {
+        fixture.apply(vec![fixture.spec(1, &guests::returning(outputs))]).await;
+        let answered = fixture.map(&["a", "b"]).await;
+        assert!(matches!(answered, Err(InlineError::Answer { .. })), "{outputs:?}: {answered:?}");
+        fixture.apply(Vec::new()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_crashes_its_plugin_fails_alone() {
+    let fixture = Fixture::new();
+    let trap = "(if (i32.eq (local.get $count) (i32.const 2)) (then unreachable))";
+    let guest = guests::batch_guest(&format!("{trap} {}", guests::KEEP_ALL));
+    fixture.apply(vec![fixture.spec(1, &guest)]).await;
+    for _ in 0..3 {
+        let failed = fixture.map(&["a", "b"]).await;
+        assert!(
+            matches!(failed, Err(InlineError::Plugin { error: PluginError::Trap { .. }, .. })),
+            "{failed:?}"
+        );
+        assert_eq!(fixture.map(&["a"]).await, Ok(InlineAnswer::Unchanged));
+    }
+    let told = fixture.runtime.status()[0].last_failure.clone().unwrap();
+    assert!(told.starts_with("plugin: the plugin trapped"), "{told}");
+}
+
+#[tokio::test]
+async fn whoever_asks_waits_for_the_budget_and_no_longer() {
+    let fixture = Fixture::new();
+    let endless = guests::batch_guest("(loop $again (br $again)) unreachable");
+    let mut spec = fixture.spec(1, &endless);
+    spec.budget = Duration::from_millis(50);
+    fixture.apply(vec![spec]).await;
+    // More than there are threads: those that wait are given up, too.
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let inline = fixture.runtime.inlines("test")[0].clone();
+        asked.spawn(async move { inline.map(batch(&["a"])).await });
+    }
+    for answered in asked.join_all().await {
+        assert_eq!(answered, Err(InlineError::Late { budget: Duration::from_millis(50) }));
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_crashes_is_taken_back() {
+    let fixture = Fixture::new();
+    let mut events = fixture.runtime.events().unwrap();
+    let first = fixture.spec(1, &guests::identity());
+    fixture.apply(vec![first.clone()]).await;
+    let mut second = fixture.spec(2, &guests::batch_guest("unreachable"));
+    let previous = Previous::new(first.stage.plugins[0].clone(), i64::MAX);
+    second.stage.plugins[0].previous = Some(Box::new(previous));
+    let generation = fixture.runtime.inlines("test")[0].generation();
+    fixture.apply(vec![second]).await;
+    // The batch that it crashes at for the third time is mapped by the version before.
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        answers.push(fixture.map(&["a"]).await.is_ok());
+    }
+    assert_eq!(answers.last(), Some(&true), "{answers:?}");
+    assert_eq!(events.try_recv().unwrap().rolled_back.to, 1);
+    assert_eq!(fixture.runtime.inlines("test")[0].generation(), generation + 2);
+}

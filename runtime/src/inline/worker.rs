@@ -1,0 +1,181 @@
+//! A thread of an ingest or a view, which owns its instances.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use millstream_record::RecordBatch;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::InlineBatch;
+use super::answer::{InlineAnswer, InlineError, answer};
+use super::spec::InlineSpec;
+use crate::batch::{InputBatch, InputError};
+use crate::plugin::PluginError;
+use crate::stage::{AfterCrash, Chains, Crash, Halt, StageShared, StageState, start_chains};
+
+pub(super) struct Job {
+    pub(super) batch: InlineBatch,
+    pub(super) reply: oneshot::Sender<Result<InlineAnswer, InlineError>>,
+}
+
+type Jobs = Arc<Mutex<mpsc::Receiver<Job>>>;
+
+pub(super) fn start(
+    task: u32,
+    spec: &Arc<InlineSpec>,
+    shared: &Arc<StageShared>,
+    jobs: &Jobs,
+    stop: &CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    // Timers only: the plugins' time limits.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let worker = Worker {
+        task,
+        spec: Arc::clone(spec),
+        shared: Arc::clone(shared),
+        jobs: Arc::clone(jobs),
+        chains: None,
+    };
+    let stop = stop.clone();
+    let name = format!("inline-{}-{task}", spec.stage.name);
+    thread::Builder::new().name(name).spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { biased; () = stop.cancelled() => (), () = worker.run() => () }
+        });
+    })
+}
+
+struct Worker {
+    task: u32,
+    spec: Arc<InlineSpec>,
+    shared: Arc<StageShared>,
+    jobs: Jobs,
+    /// None, until they could be started.
+    chains: Option<Chains>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        loop {
+            // What can't be started now is tried again with the next batch.
+            let started = self.follow().await;
+            if started.is_ok() {
+                self.shared.set_state(StageState::Running);
+            }
+            let Some(Job { batch, reply }) = self.next_job().await else { return };
+            // Whoever asked may have given up.
+            if reply.is_closed() {
+                continue;
+            }
+            let answer = match started.or(self.follow().await) {
+                Ok(()) => self.map(&batch).await,
+                Err(error) => Err(error),
+            };
+            // It fails if nobody waits any more.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// The next batch. Meanwhile other versions may come, and are started before they are needed.
+    async fn next_job(&mut self) -> Option<Job> {
+        let jobs = Arc::clone(&self.jobs);
+        loop {
+            let shared = Arc::clone(&self.shared);
+            let generation = self.chains.as_ref().map_or(0, Chains::generation);
+            tokio::select! {
+                biased;
+                job = async { jobs.lock().await.recv().await } => return job,
+                () = shared.deployments.replaced(generation), if generation > 0 => {
+                    // It shows with the next batch.
+                    let _ = self.follow().await;
+                }
+            }
+        }
+    }
+
+    /// Takes over the instances of the current deployment.
+    async fn follow(&mut self) -> Result<(), InlineError> {
+        let deployments = &self.shared.deployments;
+        if self.chains.as_ref().is_some_and(|chains| deployments.is_current(chains.generation())) {
+            return Ok(());
+        }
+        let before = self.shared.clock().monotonic();
+        let swapped = self.chains.take().is_some();
+        match start_chains(&self.shared, self.task).await {
+            Ok(chains) => self.chains = Some(chains),
+            Err(Halt::Failed(failure)) => return Err(InlineError::NotStarted(failure.reason)),
+            Err(Halt::NoRoom(reason)) => return Err(InlineError::NotStarted(reason)),
+            Err(Halt::Asked) => unreachable!("starting asks nobody"),
+        }
+        if swapped {
+            self.shared.metrics.observe_swap(self.shared.clock().monotonic().saturating_sub(before));
+        }
+        Ok(())
+    }
+
+    async fn map(&mut self, batch: &InlineBatch) -> Result<InlineAnswer, InlineError> {
+        let InlineBatch { topic, partition, batch: bytes } = batch;
+        let opened = RecordBatch::new(bytes).map_err(InputError::from)?;
+        let from = opened.base_offset();
+        let input = InputBatch::open(self.spec.stage.position, topic, *partition, &opened, bytes, from)?;
+        // A control batch, or one without records.
+        let Some(input) = input else { return Ok(InlineAnswer::Unchanged) };
+        let mut crashed = false;
+        loop {
+            let chains = self.chains.as_mut().expect("they were started before");
+            let transformed = chains.of_mut(*partition).transform(&input, &self.shared.metrics).await;
+            let (index, error) = match transformed {
+                Ok(()) => break,
+                Err(failed) => failed,
+            };
+            self.shared.metrics.count_error(error.kind());
+            let plugin = chains.of(*partition).plugin_name(index).to_owned();
+            if !error.is_crash() || !self.after_crash(*partition, index, &error, crashed).await? {
+                return Err(InlineError::Plugin { plugin, error });
+            }
+            crashed = true;
+        }
+        let chains = self.chains.as_ref().expect("they were started before");
+        let answer = answer(chains.of(*partition), &input, &self.spec.stage.on_error)?;
+        let (records_out, rejected) = match &answer {
+            InlineAnswer::Unchanged => (input.len(), 0),
+            InlineAnswer::Records(records) => (records.records.len(), records.rejected),
+            InlineAnswer::Rejected(rejected) => (0, rejected.len()),
+        };
+        self.shared.count_inline(input.len(), records_out, rejected, bytes.len());
+        Ok(answer)
+    }
+
+    /// True if the batch may be tried again, by another instance or another version.
+    async fn after_crash(
+        &mut self,
+        partition: i32,
+        index: usize,
+        error: &PluginError,
+        again: bool,
+    ) -> Result<bool, InlineError> {
+        let chains = self.chains.as_mut().expect("they were started before");
+        let reason = error.to_string();
+        let crash = Crash {
+            generation: chains.generation(),
+            canary: chains.is_canary(partition),
+            index,
+            reason: &reason,
+            again,
+            now: self.shared.clock().monotonic(),
+            wall_ms: self.shared.clock().wall_ms(),
+        };
+        let may_try = self.shared.crashed(crash) != AfterCrash::GiveUp;
+        if self.shared.deployments.is_current(chains.generation()) {
+            let restarted = chains.of_mut(partition).restart(index).await;
+            if let Err(error) = restarted {
+                self.chains = None;
+                return Err(InlineError::NotStarted(error.to_string()));
+            }
+        } else {
+            self.follow().await?;
+        }
+        Ok(may_try)
+    }
+}

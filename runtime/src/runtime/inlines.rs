@@ -1,0 +1,95 @@
+//! The ingests and views that run on this node.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::{Applied, StageKey, key, swap};
+use crate::inline::{Inline, InlineSpec, RunningInline};
+use crate::stage::{StageShared, StageStatus};
+
+/// In one mutex that is never held across an await.
+#[derive(Default)]
+pub(super) struct Inlines(Mutex<BTreeMap<StageKey, RunningInline>>);
+
+impl Inlines {
+    /// Makes the ingests and views of a pipeline those of `wanted`. One that is replaced works until the new one does.
+    pub(super) async fn apply(
+        &self,
+        pipeline: &str,
+        wanted: &[InlineSpec],
+        share: impl Fn(&InlineSpec) -> Arc<StageShared>,
+        applied: &mut Applied,
+    ) {
+        for spec in wanted {
+            let name = spec.stage.name.clone();
+            let running = self.find(pipeline, &name);
+            match running {
+                Some(running) if running.spec().is_the_one_of(spec) => {
+                    let deployments = &running.shared().deployments;
+                    if deployments.current().same_as(&spec.stage.plugins, spec.stage.canary.as_ref()) {
+                        applied.unchanged.push(name);
+                    } else {
+                        swap::swap(running.shared(), &spec.stage).await;
+                        applied.swapped.push(name);
+                    }
+                    continue;
+                }
+                Some(_) => applied.restarted.push(name.clone()),
+                None => applied.started.push(name.clone()),
+            }
+            let started = match RunningInline::start(spec.clone(), share(spec)) {
+                Ok(started) => started,
+                Err(error) => {
+                    tracing::error!(pipeline, name, %error, "no thread for an ingest or view");
+                    continue;
+                }
+            };
+            let replaced = self.lock().insert(key(pipeline, &name), started);
+            if let Some(replaced) = replaced {
+                replaced.stop().await;
+            }
+        }
+        let is_wanted = |name: &str| wanted.iter().any(|spec| spec.stage.name == name);
+        for running in self.take(|key| key.pipeline == pipeline && !is_wanted(&key.stage)) {
+            applied.removed.push(running.inline.spec().stage.name.clone());
+            running.stop().await;
+        }
+    }
+
+    pub(super) async fn shutdown(&self) {
+        for running in self.take(|_| true) {
+            running.stop().await;
+        }
+    }
+
+    pub(super) fn of(&self, pipeline: &str) -> Vec<Inline> {
+        let running = self.lock();
+        let own = running.iter().filter(|(key, _)| key.pipeline == pipeline);
+        own.map(|(_, running)| running.inline.clone()).collect()
+    }
+
+    pub(super) fn status(&self) -> Vec<StageStatus> {
+        self.lock().values().map(|running| running.inline.shared().status()).collect()
+    }
+
+    /// The specifications of those of other pipelines.
+    pub(super) fn others(&self, pipeline: &str) -> Vec<Arc<InlineSpec>> {
+        let running = self.lock();
+        let others = running.iter().filter(|(key, _)| key.pipeline != pipeline);
+        others.map(|(_, running)| Arc::clone(running.inline.spec())).collect()
+    }
+
+    fn find(&self, pipeline: &str, name: &str) -> Option<Inline> {
+        self.lock().get(&key(pipeline, name)).map(|running| running.inline.clone())
+    }
+
+    fn take(&self, wanted: impl Fn(&StageKey) -> bool) -> Vec<RunningInline> {
+        let mut running = self.lock();
+        let keys: Vec<StageKey> = running.keys().filter(|key| wanted(key)).cloned().collect();
+        keys.iter().filter_map(|key| running.remove(key)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StageKey, RunningInline>> {
+        self.0.lock().expect("no code panics while it holds this lock")
+    }
+}

@@ -1,0 +1,94 @@
+//! Plugins in front of a topic and behind its readers, through the command line and librdkafka.
+
+use super::*;
+
+const PIPELINE: &str = "pipeline: guard\ntopics: {orders: {partitions: 1}}\nplugins:\n  hostile: HOSTILE\n  filter: \
+                        {file: FILTER, config: {field: country, equals: de}}\ningests:\n  check: {topic: orders, \
+                        plugin: hostile, budget_ms: 2000}\nviews:\n  orders.de: {from: orders, plugin: filter}\n";
+
+fn guard() -> (TempDir, PathBuf) {
+    pipeline_file(&PIPELINE.replace("HOSTILE", HOSTILE).replace("FILTER", FILTER))
+}
+
+/// Sends the lines, each in a batch of its own.
+fn send_lines(node: &Node, lines: &str) -> Ended {
+    let dir = TempDir::new().expect("a temporary directory");
+    let file = dir.path().join("lines");
+    fs::write(&file, lines).expect("it can be written");
+    let batching = ["-X", "batch.num.messages=1"];
+    millstream(
+        &[&["produce", "--bootstrap", &node.bootstrap(), "-t", "orders", "-f", &text(&file)], &batching[..]]
+            .concat(),
+    )
+}
+
+#[test]
+fn an_ingest_refuses_what_its_plugin_rejects_and_says_why() {
+    let node = Node::start();
+    let (_dir, file) = guard();
+    let applied = succeed(&apply(&node, &file));
+    assert_eq!(names(&applied["started"]), ["check", "orders.de"], "{applied}");
+    let sent = send_lines(&node, "good\nreject\nalso good\n");
+    assert!(!sent.status.success(), "one record is not delivered");
+    assert_eq!(read(&node, "orders"), ["good", "also good"]);
+    let status = status(&node);
+    let check = stage_of(&status, "check");
+    assert_eq!((&check["position"], &check["records_rejected"]), (&json!("ingest"), &json!(1)), "{check}");
+    // A plugin that crashes takes nothing with it but the batch.
+    let sent = send_lines(&node, "panic\nstill good\n");
+    assert!(!sent.status.success());
+    assert_eq!(read(&node, "orders"), ["good", "also good", "still good"]);
+    // Nor goes anything past it when the node has just started.
+    let node = node.kill().start();
+    let sent = send_lines(&node, "reject\nafter a restart\n");
+    assert!(!sent.status.success());
+    assert_eq!(read(&node, "orders").last().map(String::as_str), Some("after a restart"));
+    assert_eq!(read(&node, "orders").len(), 4);
+    succeed(&admin(&node, &["pipeline", "delete", "guard", "--json"]));
+    assert!(send_lines(&node, "reject\n").status.success(), "nothing stands there any more");
+}
+
+#[test]
+fn a_view_shows_what_its_plugin_keeps_at_the_sources_offsets() {
+    let node = Node::start();
+    let (_dir, file) = guard();
+    succeed(&apply(&node, &file));
+    let lines =
+        ["de", "fr", "de", "it", "fr", "de"].map(|country| format!("{{\"country\": \"{country}\"}}\n"));
+    let sent = send_lines(&node, &lines.concat());
+    assert!(sent.status.success(), "{}", sent.stderr);
+    let shown = |node: &Node, last: i64| -> Vec<(i64, String)> {
+        let consumer = consumer(node);
+        let ends = ends(&consumer, "orders.de");
+        assert_eq!(ends, [(0, 6)], "its offsets are those of the source");
+        let mut assignment = TopicPartitionList::new();
+        assignment.add_partition_offset("orders.de", 0, Offset::Beginning).expect("a partition");
+        consumer.assign(&assignment).expect("it can be assigned");
+        let mut found = Vec::new();
+        while found.last().is_none_or(|(offset, _)| *offset < last) {
+            let Some(message) = consumer.poll(PATIENCE) else { break };
+            let message = message.expect("a record");
+            let value = String::from_utf8_lossy(message.payload().expect("a value")).into_owned();
+            found.push((message.offset(), value));
+        }
+        found
+    };
+    let of = |country: &str, offset: i64| (offset, format!("{{\"country\": \"{country}\"}}"));
+    assert_eq!(shown(&node, 5), [0, 2, 5].map(|offset| of("de", offset)));
+    // Another version shows something else, at once.
+    let french = r#"{"field": "country", "equals": "fr"}"#;
+    let deploy = ["plugin", "deploy", "guard/filter", FILTER, "--config", french, "--json"];
+    assert_eq!(succeed(&admin(&node, &deploy))["swapped"], json!(["orders.de"]));
+    assert_eq!(shown(&node, 4), [1, 4].map(|offset| of("fr", offset)));
+    let listed = millstream(&["topic", "list", "--bootstrap", &node.bootstrap()]);
+    assert!(listed.stdout.contains("orders.de"), "{}", listed.stdout);
+    let refused = millstream(&["topic", "delete", "orders.de", "--bootstrap", &node.bootstrap()]);
+    assert!(!refused.status.success());
+    let refused = millstream(&["topic", "delete", "orders", "--bootstrap", &node.bootstrap()]);
+    assert!(!refused.status.success(), "views look at it");
+    let node = node.kill().start();
+    assert_eq!(shown(&node, 4), [1, 4].map(|offset| of("fr", offset)));
+    succeed(&admin(&node, &["pipeline", "delete", "guard", "--json"]));
+    let listed = millstream(&["topic", "list", "--bootstrap", &node.bootstrap()]);
+    assert!(!listed.stdout.contains("orders.de"), "{}", listed.stdout);
+}
