@@ -43,6 +43,11 @@ fn call_seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.000_01, 4.0, 10))
 }
 
+/// Finer: how long a stage stands still is what a swap is judged by.
+fn swap_seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_01, 2.0, 18))
+}
+
 impl RuntimeMetrics {
     /// Enters the metrics into `registry`.
     pub fn register(registry: &mut Registry) -> Self {
@@ -57,7 +62,7 @@ impl RuntimeMetrics {
             errors: Family::default(),
             lag: Family::default(),
             calls: Family::new_with_constructor(call_seconds),
-            swaps: Family::new_with_constructor(call_seconds),
+            swaps: Family::new_with_constructor(swap_seconds),
             rollbacks: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("stage");
