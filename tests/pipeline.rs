@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "a failed run is repeated with the seed that it printed")]
 
+#[path = "pipeline/cases.rs"]
+mod cases;
 #[path = "support/dice.rs"]
 mod dice;
 #[path = "pipeline/inlines.rs"]

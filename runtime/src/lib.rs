@@ -5,6 +5,7 @@
 //! stage      port -> plugins -> port, one task of a consumer group
 //! inline     plugins in the way of the records: before they are stored, and for their readers
 //! plugin     a plugin, its live instances, one call for a batch
+//! trial      a plugin on its own, for whoever writes one
 //! outputs    what a plugin returns, decoded and checked
 //! batch      a record batch, opened for a plugin
 //! engine     WebAssembly bytes -> a checked, compiled plugin
@@ -21,6 +22,7 @@ pub mod plugin;
 mod printable;
 pub mod runtime;
 pub mod stage;
+pub mod trial;
 
 #[cfg(test)]
 mod guests;

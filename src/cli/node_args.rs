@@ -91,6 +91,8 @@ pub(crate) struct StatusArgs {
 pub(crate) enum PluginCommand {
     /// Show what a plugin exports and which capabilities it wants
     Inspect(PluginInspectArgs),
+    /// Run cases from files against a plugin, without a node: records in, expected records out
+    Test(PluginTestArgs),
     /// List the plugins of all pipelines, and which version of each runs
     List(StatusArgs),
     /// List what was deployed of a plugin
@@ -181,6 +183,15 @@ pub(crate) struct PluginInspectArgs {
 
     /// A WebAssembly component
     pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginTestArgs {
+    /// A WebAssembly component
+    pub(crate) file: PathBuf,
+
+    /// Files of cases (YAML or JSON); by default those in the directory `cases`
+    pub(crate) cases: Vec<PathBuf>,
 }
 
 /// `millstream pipeline`.

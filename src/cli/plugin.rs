@@ -1,6 +1,7 @@
 //! `millstream plugin`: plugins as files, and their versions on a node.
 
 mod inspect;
+mod test;
 mod versions;
 
 use super::failure::Failure;
@@ -10,6 +11,7 @@ use super::output::Output;
 pub(super) fn run(command: PluginCommand, output: &mut Output) -> Result<(), Failure> {
     match command {
         PluginCommand::Inspect(args) => inspect::run(&args, output),
+        PluginCommand::Test(args) => test::run(&args, output),
         PluginCommand::List(args) => versions::list(&args, output),
         PluginCommand::Versions(args) => versions::versions(&args, output),
         PluginCommand::Deploy(args) => versions::deploy(&args, output),

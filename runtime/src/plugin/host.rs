@@ -110,6 +110,11 @@ impl Limiter {
         Self { memory_bytes_max, memory_bytes: 0, denied: false }
     }
 
+    /// Memory never shrinks: this is the most there was.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
     /// True if memory was refused since the last time this was asked.
     pub(super) fn take_denied(&mut self) -> bool {
         std::mem::take(&mut self.denied)

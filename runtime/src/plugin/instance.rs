@@ -81,6 +81,11 @@ impl Instance {
         }
     }
 
+    /// The linear memory that the guest has.
+    pub fn memory_bytes(&self) -> u64 {
+        self.store.data().limiter.memory_bytes()
+    }
+
     /// Maps one batch. `out` is overwritten. After any error but `Retry` and `Stop` the instance must not be used
     /// again.
     pub async fn transform(
