@@ -13,6 +13,7 @@ mod compiler;
 mod config;
 mod contract;
 mod outline;
+mod redpanda;
 mod ticker;
 
 use std::collections::BTreeSet;
@@ -25,18 +26,21 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component::Linker;
 
 use crate::limits::INSTANCES_MAX;
-use crate::plugin::{HostState, Plugin, link_host};
+use crate::plugin::{HostState, Plugin, RedpandaLinker, link_host};
 
 pub use artifact::ArtifactError;
 pub use compiler::{ChildCompiler, CompileError, Compiler, InProcessCompiler, compile_in_child};
 pub use contract::{Contract, ContractError, PluginForm};
 pub use outline::OutlineError;
+pub use redpanda::RedpandaError;
 
 pub(crate) use cache::hex;
 pub(crate) use config::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
-pub(crate) use contract::Export;
+pub(crate) use contract::{Export, Interface};
+pub(crate) use redpanda::{ABI_VERSIONS, MEMORY, SCHEMA_REGISTRY, START, TRANSFORM};
 
-use cache::CompileCache;
+use artifact::Artifact;
+use cache::{Code, CompileCache};
 use ticker::Ticker;
 
 /// How often the epoch advances: the resolution of every time limit.
@@ -70,6 +74,8 @@ pub enum LoadError {
     Compile(#[from] CompileError),
     #[error(transparent)]
     Contract(#[from] ContractError),
+    #[error(transparent)]
+    Redpanda(#[from] RedpandaError),
     #[error("start the WebAssembly engine: {0}")]
     Engine(String),
 }
@@ -84,6 +90,7 @@ pub struct PluginEngine {
 pub(crate) struct EngineState {
     pub(crate) engine: wasmtime::Engine,
     linker: Linker<HostState>,
+    redpanda: RedpandaLinker,
     cache: Option<CompileCache>,
     _ticker: Ticker,
 }
@@ -98,7 +105,7 @@ impl PluginEngine {
         self.state.lock().expect("no code panics while it holds this lock").is_some()
     }
 
-    /// Live instances of all plugins, where they are pooled.
+    /// Live instances of all components, where they are pooled.
     pub fn instances(&self) -> u64 {
         let state = self.state.lock().expect("no code panics while it holds this lock");
         let metrics = state.as_ref().and_then(|state| state.engine.pooling_allocator_metrics());
@@ -107,11 +114,13 @@ impl PluginEngine {
 
     /// Whether these bytes may be a plugin, as far as that can be told without compiling them.
     pub fn check(wasm: &[u8]) -> Result<(), LoadError> {
-        artifact::check(wasm)?;
-        Ok(contract::check_outline(&outline::read(wasm)?)?)
+        match artifact::check(wasm)? {
+            Artifact::Component => Ok(contract::check_outline(&outline::read(wasm)?)?),
+            Artifact::CoreModule => redpanda::check_outline(&outline::read(wasm)?),
+        }
     }
 
-    /// Checks, compiles and links a component. Takes tens of milliseconds and more: call it on a thread that
+    /// Checks, compiles and links a plugin. Takes tens of milliseconds and more: call it on a thread that
     /// may block.
     pub fn load(&self, wasm: &[u8]) -> Result<Plugin, LoadError> {
         self.load_until(&CancellationToken::new(), wasm)
@@ -122,7 +131,13 @@ impl PluginEngine {
         Self::check(wasm)?;
         let state = self.state()?;
         let sha256: [u8; 32] = Sha256::digest(wasm).into();
-        let component = self.component(&state, &sha256, wasm, stop)?;
+        let component = match self.code(&state, &sha256, wasm, stop)? {
+            Code::Component(component) => component,
+            Code::Module(module) => {
+                let pre = state.redpanda.link(&module).map_err(RedpandaError::link)?;
+                return Ok(Plugin::redpanda(state, sha256, pre));
+            }
+        };
         let export = contract::export(&component)?;
         let pre = state.linker.instantiate_pre(&component).map_err(ContractError::link)?;
         Plugin::new(Arc::clone(&state), sha256, export, pre)
@@ -136,26 +151,26 @@ impl PluginEngine {
         }
     }
 
-    fn component(
+    fn code(
         &self,
         state: &EngineState,
         sha256: &[u8; 32],
         wasm: &[u8],
         stop: &CancellationToken,
-    ) -> Result<wasmtime::component::Component, LoadError> {
+    ) -> Result<Code, LoadError> {
         if let Some(cache) = &state.cache
-            && let Some(component) = cache.get(&state.engine, sha256)
+            && let Some(code) = cache.get(&state.engine, sha256)
         {
-            return Ok(component);
+            return Ok(code);
         }
         let code = self.config.compiler.compile(&state.engine, wasm, stop)?;
         // Before it is kept: what does not load would not load later either.
-        let component = cache::load_own_code(&state.engine, &code);
-        let component = component.map_err(|error| CompileError::refused(&error))?;
+        let loaded = cache::load_own_code(&state.engine, &code);
+        let loaded = loaded.map_err(|error| CompileError::refused(&error))?;
         if let Some(cache) = &state.cache {
             cache.put(&state.engine, sha256, &code);
         }
-        Ok(component)
+        Ok(loaded)
     }
 
     fn state(&self) -> Result<Arc<EngineState>, LoadError> {
@@ -172,9 +187,10 @@ impl PluginEngine {
         let engine = config::engine(self.config.instances_max)?;
         let mut linker = Linker::new(&engine);
         link_host(&mut linker)?;
+        let redpanda = RedpandaLinker::new(&engine)?;
         let ticker = Ticker::start(&engine, EPOCH_TICK)?;
         let cache = self.config.cache_dir.clone().map(CompileCache::new);
-        Ok(EngineState { engine, linker, cache, _ticker: ticker })
+        Ok(EngineState { engine, linker, redpanda, cache, _ticker: ticker })
     }
 }
 

@@ -4,6 +4,8 @@
 //! Plugin (shared, immutable) --start--> Instance (one Store, one task) --transform(batch)--> Transformed
 //!                                          any trap or timeout: discarded
 //! ```
+//!
+//! A plugin is a component of our own contract, or a module of Redpanda's data transforms (`redpanda`).
 
 mod bindings;
 mod call;
@@ -11,6 +13,7 @@ mod error;
 mod host;
 mod instance;
 mod log;
+mod redpanda;
 mod stdio;
 mod typed;
 mod v0_1;
@@ -19,16 +22,17 @@ use std::sync::Arc;
 
 use wasmtime::component::InstancePre;
 
-use crate::engine::{Contract, EngineState, Export, PluginForm};
+use crate::engine::{Contract, EngineState, Export, Interface, PluginForm};
 
 pub use error::{PluginError, StartError};
-pub use instance::{Instance, InstanceConfig};
+pub use instance::{Instance, InstanceConfig, StageNames};
 pub use log::{LogLevel, PluginLog, TracingLog};
 
 pub(crate) use host::{HostState, link_host};
+pub(crate) use redpanda::{RedpandaLinker, RedpandaPre};
 pub(crate) use v0_1::{TRANSFORM as TRANSFORM_V0_1, TRANSFORM_BATCH as TRANSFORM_BATCH_V0_1};
 
-/// A component that keeps the contract, compiled and linked.
+/// A component or a module that keeps its contract, compiled and linked.
 pub struct Plugin {
     engine: Arc<EngineState>,
     sha256: [u8; 32],
@@ -36,6 +40,11 @@ pub struct Plugin {
 }
 
 enum Pre {
+    Component(ComponentPre),
+    Redpanda(RedpandaPre),
+}
+
+enum ComponentPre {
     TransformBatch(bindings::BatchTransformerPre<HostState>),
     Transform(bindings::TransformerPre<HostState>),
     V0_1(v0_1::TransformPre),
@@ -48,34 +57,44 @@ impl Plugin {
         export: Export,
         pre: InstancePre<HostState>,
     ) -> wasmtime::Result<Self> {
-        let pre = match (export.contract, export.form) {
-            (Contract::V0_1, form) => Pre::V0_1(v0_1::TransformPre::new(pre, form)?),
-            (Contract::V0_2, PluginForm::TransformBatch) => {
-                Pre::TransformBatch(bindings::BatchTransformerPre::new(pre)?)
+        let pre = match (export.contract, export.interface) {
+            (Contract::V0_1, interface) => ComponentPre::V0_1(v0_1::TransformPre::new(pre, interface)?),
+            (Contract::V0_2, Interface::TransformBatch) => {
+                ComponentPre::TransformBatch(bindings::BatchTransformerPre::new(pre)?)
             }
-            (Contract::V0_2, PluginForm::Transform) => Pre::Transform(bindings::TransformerPre::new(pre)?),
+            (Contract::V0_2, Interface::Transform) => {
+                ComponentPre::Transform(bindings::TransformerPre::new(pre)?)
+            }
         };
-        Ok(Self { engine, sha256, pre })
+        Ok(Self { engine, sha256, pre: Pre::Component(pre) })
     }
 
-    /// Which of the two interfaces the host calls.
+    pub(crate) fn redpanda(engine: Arc<EngineState>, sha256: [u8; 32], pre: RedpandaPre) -> Self {
+        Self { engine, sha256, pre: Pre::Redpanda(pre) }
+    }
+
+    /// How records come in and out.
     pub fn form(&self) -> PluginForm {
         match &self.pre {
-            Pre::TransformBatch(_) => PluginForm::TransformBatch,
-            Pre::Transform(_) => PluginForm::Transform,
-            Pre::V0_1(pre) => pre.form(),
+            Pre::Component(ComponentPre::TransformBatch(_)) => PluginForm::TransformBatch,
+            Pre::Component(ComponentPre::Transform(_)) => PluginForm::Transform,
+            Pre::Component(ComponentPre::V0_1(pre)) => pre.interface().into(),
+            Pre::Redpanda(_) => PluginForm::RedpandaTransform,
         }
     }
 
-    /// Which version of the contract it was built against.
-    pub fn contract(&self) -> Contract {
+    /// Which version of the contract it was built against; none if that is not ours.
+    pub fn contract(&self) -> Option<Contract> {
         match &self.pre {
-            Pre::TransformBatch(_) | Pre::Transform(_) => Contract::V0_2,
-            Pre::V0_1(_) => Contract::V0_1,
+            Pre::Component(ComponentPre::TransformBatch(_) | ComponentPre::Transform(_)) => {
+                Some(Contract::V0_2)
+            }
+            Pre::Component(ComponentPre::V0_1(_)) => Some(Contract::V0_1),
+            Pre::Redpanda(_) => None,
         }
     }
 
-    /// Identifies the plugin's version: the hash of the component.
+    /// Identifies the plugin's version: the hash of its file.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256
     }

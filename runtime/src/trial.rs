@@ -10,7 +10,7 @@ use crate::batch::{InputBatch, Position};
 use crate::clock::SharedClock;
 use crate::limits::PluginLimits;
 use crate::outputs::{RejectedRecord, Transformed};
-use crate::plugin::{Instance, InstanceConfig, Plugin, PluginError, PluginLog, StartError};
+use crate::plugin::{Instance, InstanceConfig, Plugin, PluginError, PluginLog, StageNames, StartError};
 
 /// Bytes of the records that one call gets.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -77,12 +77,12 @@ impl Trial {
         plugin: &Plugin,
         config: String,
         limits: PluginLimits,
-        topics: Vec<Arc<str>>,
+        names: StageNames,
         log: Arc<dyn PluginLog>,
         clock: SharedClock,
     ) -> Result<Self, StartError> {
-        let own_clock = Arc::clone(&clock);
-        let instance = Instance::start(plugin, InstanceConfig { config, limits, log, clock }).await?;
+        let (own_clock, topics) = (Arc::clone(&clock), names.to.clone());
+        let instance = Instance::start(plugin, InstanceConfig { config, limits, log, clock, names }).await?;
         Ok(Self { instance, topics, clock: own_clock })
     }
 
@@ -158,9 +158,9 @@ mod tests {
         let plugin = engine.load(&guests::returning(&[0, 4, 2, 1, 6, b'f', b'o', b'o'])).unwrap();
         let log = TracingLog { pipeline: "p".to_owned(), stage: "s".to_owned(), plugin: "x".to_owned() };
         let (config, limits) = ("null".to_owned(), PluginLimits::default());
-        let topics = vec!["out".into(), "foo".into()];
+        let names = StageNames { to: vec!["out".into(), "foo".into()], ..StageNames::default() };
         let started =
-            Trial::start(&plugin, config, limits, topics, Arc::new(log), SystemClock::shared()).await;
+            Trial::start(&plugin, config, limits, names, Arc::new(log), SystemClock::shared()).await;
         let mut trial = started.unwrap();
         let records = ["a", "b"].map(|value| TrialRecord {
             timestamp: 7,

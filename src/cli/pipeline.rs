@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use millstream_runtime::engine::PluginEngine;
+use millstream_runtime::engine::{LoadError, PluginEngine};
 use millstream_runtime::pipeline::{DirPlugins, PipelineSpec, PluginSource as _, PluginSpec, parse};
 use serde_json::{Value, json};
 
@@ -239,7 +239,10 @@ fn read_plugin(source: &DirPlugins, plugin: &PluginSpec) -> Result<Vec<u8>, (Str
     match PluginEngine::check(&bytes) {
         Ok(()) => Ok(bytes),
         Err(error) => {
-            let remedy = "name the .wasm file that building the plugin for wasm32-wasip2 makes";
+            let remedy = match error {
+                LoadError::Redpanda(_) => "build the module with redpanda-transform-sdk, for wasm32-wasip1",
+                _ => "name the .wasm file that building the plugin for wasm32-wasip2 makes",
+            };
             Err((format!("{file:?} of plugin {name:?}: {error}"), remedy))
         }
     }

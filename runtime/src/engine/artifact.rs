@@ -14,7 +14,7 @@ pub enum ArtifactError {
     #[error("the file has {size} bytes, more than the {COMPONENT_BYTES_MAX} that a plugin may have")]
     TooLarge { size: usize },
     #[error(
-        "this is a core WebAssembly module, not a component: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
+        "this is a core WebAssembly module, not a component, and not one of Redpanda's data transforms either: build it for wasm32-wasip2, or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
     #[error("this is a WebAssembly component of an unknown version ({version:02x?})")]
@@ -23,7 +23,14 @@ pub enum ArtifactError {
     NotWasm { what: &'static str },
 }
 
-pub(super) fn check(bytes: &[u8]) -> Result<(), ArtifactError> {
+/// What the file is, as far as compiling it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Artifact {
+    Component,
+    CoreModule,
+}
+
+pub(super) fn check(bytes: &[u8]) -> Result<Artifact, ArtifactError> {
     if bytes.len() > COMPONENT_BYTES_MAX {
         return Err(ArtifactError::TooLarge { size: bytes.len() });
     }
@@ -39,8 +46,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), ArtifactError> {
         return Err(ArtifactError::NotWasm { what: describe(bytes) });
     }
     match rest.first_chunk::<4>() {
-        Some(&COMPONENT_VERSION) => Ok(()),
-        Some(&CORE_VERSION) => Err(ArtifactError::CoreModule),
+        Some(&COMPONENT_VERSION) => Ok(Artifact::Component),
+        Some(&CORE_VERSION) => Ok(Artifact::CoreModule),
         Some(&version) => Err(ArtifactError::UnknownVersion { version }),
         None => Err(ArtifactError::NotWasm { what: "a WebAssembly file that is cut short" }),
     }
@@ -90,7 +97,6 @@ mod tests {
     #[test]
     fn each_wrong_file_is_called_by_its_name() {
         check_error(b"", "empty");
-        check_error(b"\0asm\x01\0\0\0", "core WebAssembly module");
         check_error(b"\0asm\x02\0\0\0", "unknown version");
         check_error(b"\0asm\x0d", "cut short");
         check_error(b"(component)", "text form");

@@ -12,11 +12,17 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use wasmtime::Engine;
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module, Precompiled};
 
 /// Machine code is a few times the size of the component; a file beyond this is not ours.
 const CODE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Compiled code, loaded.
+pub(super) enum Code {
+    Component(Component),
+    Module(Module),
+}
 
 pub(super) struct CompileCache {
     dir: PathBuf,
@@ -29,7 +35,7 @@ impl CompileCache {
 
     /// The component's code, if it was compiled here before. Whatever is wrong with the file, the answer is to
     /// compile again.
-    pub(super) fn get(&self, engine: &Engine, component: &[u8; 32]) -> Option<Component> {
+    pub(super) fn get(&self, engine: &Engine, component: &[u8; 32]) -> Option<Code> {
         let prefix = key(engine, component);
         let (path, expected) = self.find(&prefix)?;
         let code = read(&path).inspect_err(|error| warn("read", &path, error)).ok()?;
@@ -96,13 +102,19 @@ impl CompileCache {
 
 /// Machine code that this process compiled, or read back from its own cache with its hash intact.
 #[expect(unsafe_code, reason = "loading machine code is what the cache is for; this is the only place")]
-pub(super) fn load_own_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+pub(super) fn load_own_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Code> {
+    let is_module = matches!(Engine::detect_precompiled(code), Some(Precompiled::Module));
     // SAFETY: `deserialize` runs what it is given, so the bytes have to be the output of wasmtime's compiler. They
     // are: the callers pass what `Compiler::compile` has just returned, which this binary made, be it in a process of
     // its own, or what `CompileCache::get` read from a file that only `CompileCache::put` writes and whose SHA-256
     // matches its name. Bytes of another version or configuration of wasmtime are recognised by `deserialize` itself
     // and refused.
-    unsafe { Component::deserialize(engine, code) }
+    unsafe {
+        match is_module {
+            true => Module::deserialize(engine, code).map(Code::Module),
+            false => Component::deserialize(engine, code).map(Code::Component),
+        }
+    }
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::artifact::{self, Artifact};
+
 pub use child::ChildCompiler;
 pub use in_child::compile_in_child;
 
@@ -71,7 +73,15 @@ impl Compiler for InProcessCompiler {
         wasm: &[u8],
         _stop: &CancellationToken,
     ) -> Result<Vec<u8>, CompileError> {
-        engine.precompile_component(wasm).map_err(|error| CompileError::refused(&error))
+        precompile(engine, wasm).map_err(|error| CompileError::refused(&error))
+    }
+}
+
+fn precompile(engine: &wasmtime::Engine, wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    match artifact::check(wasm) {
+        Ok(Artifact::CoreModule) => engine.precompile_module(wasm),
+        // Of what is neither, the compiler says what is wrong.
+        Ok(Artifact::Component) | Err(_) => engine.precompile_component(wasm),
     }
 }
 

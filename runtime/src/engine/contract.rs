@@ -6,7 +6,7 @@ use wasmtime::component::Component;
 use super::outline::Outline;
 use crate::plugin::{TRANSFORM_BATCH_V0_1, TRANSFORM_V0_1};
 
-/// The two forms of a transform.
+/// The forms of a transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PluginForm {
@@ -14,6 +14,24 @@ pub enum PluginForm {
     TransformBatch,
     /// Typed records in and out.
     Transform,
+    /// A module of Redpanda's data transforms, which fetches and writes record by record.
+    RedpandaTransform,
+}
+
+/// The two interfaces of a component that is a transform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interface {
+    TransformBatch,
+    Transform,
+}
+
+impl From<Interface> for PluginForm {
+    fn from(interface: Interface) -> Self {
+        match interface {
+            Interface::TransformBatch => Self::TransformBatch,
+            Interface::Transform => Self::Transform,
+        }
+    }
 }
 
 /// The versions of the contract that the host keeps. A component says by its exports which one it was built against.
@@ -29,18 +47,18 @@ pub enum Contract {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Export {
     pub(crate) contract: Contract,
-    pub(crate) form: PluginForm,
+    pub(crate) interface: Interface,
 }
 
 const TRANSFORM_BATCH: &str = "millstream:plugin/transform-batch@0.2.0";
 const TRANSFORM: &str = "millstream:plugin/transform@0.2.0";
 
 /// Every export that makes a component a transform, the host's favourites first.
-const TRANSFORMS: [(&str, Contract, PluginForm); 4] = [
-    (TRANSFORM_BATCH, Contract::V0_2, PluginForm::TransformBatch),
-    (TRANSFORM, Contract::V0_2, PluginForm::Transform),
-    (TRANSFORM_BATCH_V0_1, Contract::V0_1, PluginForm::TransformBatch),
-    (TRANSFORM_V0_1, Contract::V0_1, PluginForm::Transform),
+const TRANSFORMS: [(&str, Contract, Interface); 4] = [
+    (TRANSFORM_BATCH, Contract::V0_2, Interface::TransformBatch),
+    (TRANSFORM, Contract::V0_2, Interface::Transform),
+    (TRANSFORM_BATCH_V0_1, Contract::V0_1, Interface::TransformBatch),
+    (TRANSFORM_V0_1, Contract::V0_1, Interface::Transform),
 ];
 
 /// What any plugin may import: our own interfaces, and what the standard libraries of languages need of WASI to
@@ -56,7 +74,7 @@ const GRANTED: [&str; 7] = [
 ];
 
 /// Imports and exports that an error lists at most: a hostile component can have thousands.
-const LISTED_MAX: usize = 20;
+pub(super) const LISTED_MAX: usize = 20;
 
 /// Why a component is not a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +117,7 @@ pub(super) fn export(component: &Component) -> Result<Export, ContractError> {
     let mut transforms = TRANSFORMS.into_iter();
     let found = transforms.find(|(name, ..)| component.get_export_index(None, *name).is_some());
     match found {
-        Some((_, contract, form)) => Ok(Export { contract, form }),
+        Some((_, contract, interface)) => Ok(Export { contract, interface }),
         None => {
             let component_type = component.component_type();
             Err(no_transform(component_type.exports(component.engine()).map(|(name, _)| name)))
@@ -112,7 +130,7 @@ fn no_transform<'a>(exports: impl Iterator<Item = &'a str>) -> ContractError {
 }
 
 /// A name as an error shows it. Nobody has checked yet that it is one.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 100;
     name.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
 }

@@ -18,10 +18,12 @@ pub enum OutlineError {
     FunctionTooLarge { bytes: usize },
 }
 
-/// The names at a component's border.
+/// The names at the border of a component, or of a core module.
 #[derive(Debug, Default)]
 pub(super) struct Outline<'a> {
     pub(super) imports: Vec<&'a str>,
+    /// A core module's: from which module, and what.
+    pub(super) core_imports: Vec<(&'a str, &'a str)>,
     pub(super) exports: Vec<&'a str>,
 }
 
@@ -46,6 +48,17 @@ pub(super) fn read(wasm: &[u8]) -> Result<Outline<'_>, OutlineError> {
             Payload::ComponentExportSection(exports) if depth == 0 => {
                 for export in exports {
                     outline.exports.push(export.map_err(damaged)?.name.name);
+                }
+            }
+            Payload::ImportSection(imports) if depth == 0 => {
+                for import in imports.into_imports() {
+                    let import = import.map_err(damaged)?;
+                    outline.core_imports.push((import.module, import.name));
+                }
+            }
+            Payload::ExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    outline.exports.push(export.map_err(damaged)?.name);
                 }
             }
             _ => {}

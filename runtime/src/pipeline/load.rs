@@ -211,6 +211,7 @@ fn load_remedy(error: &LoadError) -> Option<&'static str> {
         LoadError::Outline(_) | LoadError::Compile(CompileError::Refused { .. }) | LoadError::Contract(_) => {
             Some("build the plugin with the SDK, for wasm32-wasip2")
         }
+        LoadError::Redpanda(_) => Some("build the module with redpanda-transform-sdk, for wasm32-wasip1"),
         LoadError::Compile(CompileError::GivenUp) => Some(GIVEN_UP),
         LoadError::Compile(CompileError::Process { .. }) => Some("see the node's log, and try again"),
         LoadError::Compile(_) => Some("make the plugin smaller: build it with --release"),

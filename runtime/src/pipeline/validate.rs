@@ -2,7 +2,6 @@
 //! and asked whether they accept their configuration.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,7 @@ use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::engine::PluginEngine;
 use crate::inline::InlineSpec;
-use crate::plugin::{Instance, InstanceConfig, StartError, TracingLog};
+use crate::plugin::{Instance, StartError};
 use crate::stage::{Canary, OnError, Previous, StagePlugin, StageSpec};
 
 /// What a validation found.
@@ -65,7 +64,7 @@ pub fn validate(
     }
     let pipeline = Pipeline { name: spec.name.clone(), topics: spec.topics.clone(), stages, inlines };
     if !problems.has_errors() {
-        check_configs(spec, &resolved, clock, stop, &mut problems);
+        check_configs(&resolved, clock, stop, &mut problems);
     }
     let pipeline = if problems.has_errors() { None } else { Some(pipeline) };
     Validated { problems: problems.into_sorted(), pipeline }
@@ -129,7 +128,6 @@ fn resolve(
 
 /// Starts every plugin with its configuration, as the stage will.
 fn check_configs(
-    spec: &PipelineSpec,
     stages: &[(&StageDefinition, StageSpec)],
     clock: &SharedClock,
     stop: &CancellationToken,
@@ -145,18 +143,7 @@ fn check_configs(
     for (definition, stage) in stages {
         let canary = stage.canary.iter().map(|canary| (&canary.plugin, &definition.plugins[canary.index]));
         for (plugin, used) in stage.plugins.iter().zip(&definition.plugins).chain(canary) {
-            let log = TracingLog {
-                pipeline: spec.name.clone(),
-                stage: stage.name.clone(),
-                plugin: plugin.name.clone(),
-            };
-            let config = InstanceConfig {
-                config: plugin.config.clone(),
-                limits: plugin.limits.clone(),
-                log: Arc::new(log),
-                clock: Arc::clone(clock),
-            };
-            let started = Instance::start(&plugin.plugin, config);
+            let started = Instance::start(&plugin.plugin, plugin.instance_config(stage, clock));
             let Some(started) = runtime.block_on(stop.run_until_cancelled(started)) else {
                 let message = format!("plugin {:?} in stage {:?} was not started", plugin.name, stage.name);
                 return problems.error(used.place, message, Some(GIVEN_UP.to_owned()));

@@ -15,7 +15,7 @@ use crate::outputs::cut;
 const FRAMES_MAX: usize = 12;
 /// The epoch interrupts a guest that computes; this one is for a guest that waits in a host call, and leaves the
 /// epoch the first shot.
-const TIMEOUT_GRACE: Duration = Duration::from_millis(50);
+pub(super) const TIMEOUT_GRACE: Duration = Duration::from_millis(50);
 
 /// How a call ended.
 pub(super) enum Call<T> {
@@ -51,12 +51,23 @@ pub(super) fn classify(
     budget: Duration,
 ) -> PluginError {
     let Some(error) = failure else { return PluginError::Timeout { budget } };
+    let state = store.data_mut();
+    let (last_words, denied) = (state.take_last_words(), state.limiter.take_denied());
+    crash(&error, last_words, denied, limits, budget)
+}
+
+/// What a call's error means, beside what the plugin has said last and whether it was refused memory.
+pub(super) fn crash(
+    error: &wasmtime::Error,
+    last_words: Option<String>,
+    denied: bool,
+    limits: &PluginLimits,
+    budget: Duration,
+) -> PluginError {
     if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
         return PluginError::Timeout { budget };
     }
-    let state = store.data_mut();
-    let last_words = state.take_last_words();
-    if state.limiter.take_denied() {
+    if denied {
         return PluginError::MemoryLimit { limit_bytes: limits.memory_bytes_max };
     }
     let cause = match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
@@ -67,7 +78,7 @@ pub(super) fn classify(
         Some(words) => format!("{cause} ({words})"),
         None => cause,
     };
-    PluginError::Trap { message: cut(&message), backtrace: backtrace(&error) }
+    PluginError::Trap { message: cut(&message), backtrace: backtrace(error) }
 }
 
 fn backtrace(error: &wasmtime::Error) -> Vec<String> {

@@ -29,13 +29,8 @@ pub(crate) struct HostState {
 impl HostState {
     pub(super) fn new(log: GuardedLog, memory_bytes_max: u64) -> Self {
         let log = Arc::new(Mutex::new(log));
-        let stdout = PluginStdio::new(Arc::clone(&log), LogLevel::Info);
-        let stderr = PluginStdio::new(Arc::clone(&log), LogLevel::Warn);
-        let wasi = WasiCtxBuilder::new()
-            .stdout(stdout)
-            .stderr(stderr.clone())
-            .max_random_size(RANDOM_BYTES_MAX)
-            .build();
+        let (mut wasi, stderr) = wasi(&log);
+        let wasi = wasi.build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         Self { wasi, table, log, stderr, limiter: Limiter::new(memory_bytes_max) }
@@ -49,6 +44,15 @@ impl HostState {
     pub(super) fn take_last_words(&mut self) -> Option<String> {
         self.stderr.take_last_line()
     }
+}
+
+/// What WASI offers any plugin, whatever its preview; and its standard error.
+pub(super) fn wasi(log: &Arc<Mutex<GuardedLog>>) -> (WasiCtxBuilder, PluginStdio) {
+    let stdout = PluginStdio::new(Arc::clone(log), LogLevel::Info);
+    let stderr = PluginStdio::new(Arc::clone(log), LogLevel::Warn);
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.stdout(stdout).stderr(stderr.clone()).max_random_size(RANDOM_BYTES_MAX);
+    (wasi, stderr)
 }
 
 impl WasiView for HostState {
@@ -106,7 +110,7 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    fn new(memory_bytes_max: u64) -> Self {
+    pub(super) fn new(memory_bytes_max: u64) -> Self {
         Self { memory_bytes_max, memory_bytes: 0, denied: false }
     }
 

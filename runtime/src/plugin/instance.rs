@@ -12,7 +12,7 @@ use super::call::{Call, batch_info, classify, timed};
 use super::error::{PluginError, StartError};
 use super::host::HostState;
 use super::log::{GuardedLog, PluginLog};
-use super::{Plugin, Pre, typed, v0_1};
+use super::{ComponentPre, Plugin, Pre, redpanda, typed, v0_1};
 use crate::batch::InputBatch;
 use crate::clock::SharedClock;
 use crate::engine::EngineState;
@@ -32,12 +32,21 @@ pub struct InstanceConfig {
     pub limits: PluginLimits,
     pub log: Arc<dyn PluginLog>,
     pub clock: SharedClock,
+    pub names: StageNames,
+}
+
+/// What a plugin's surroundings are called.
+#[derive(Debug, Clone, Default)]
+pub struct StageNames {
+    pub plugin: String,
+    /// The stage's topics.
+    pub from: Vec<Arc<str>>,
+    pub to: Vec<Arc<str>>,
 }
 
 /// See the module.
 pub struct Instance {
-    store: Store<HostState>,
-    exports: Exports,
+    guest: Guest,
     limits: PluginLimits,
     /// Keeps the epoch going: without it no time limit holds.
     _engine: Arc<EngineState>,
@@ -45,7 +54,12 @@ pub struct Instance {
     spent: bool,
 }
 
-/// What a transform returns, in either form.
+enum Guest {
+    Component { store: Store<HostState>, exports: Exports },
+    Redpanda(redpanda::Guest),
+}
+
+/// What a component's transform returns, in either form.
 pub(super) enum Answer {
     Packed(PackedOutput),
     Typed(TypedOutput),
@@ -61,29 +75,21 @@ impl Instance {
     /// Instantiates `plugin` and hands it its configuration. The guest lets go of its thread with every tick, so that
     /// whoever no longer wants the instance can drop this future.
     pub async fn start(plugin: &Plugin, config: InstanceConfig) -> Result<Self, StartError> {
-        let InstanceConfig { config, limits, log, clock } = config;
-        let mut store = store(&plugin.engine.engine, &limits, GuardedLog::new(log, clock));
-        let budget = limits.init_timeout();
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
-        store.set_epoch_deadline(1);
-        let started = timed(budget, start(&mut store, &plugin.pre, &config)).await;
-        match started {
-            Call::Returned((exports, Ok(()))) => {
-                store.epoch_deadline_trap();
-                let engine = Arc::clone(&plugin.engine);
-                Ok(Self { store, exports, limits, _engine: engine, spent: false })
-            }
-            Call::Returned((_, Err(reason))) => Err(StartError::ConfigRefused { reason: cut(&reason) }),
-            Call::Failed(error) if error.is::<PoolConcurrencyLimitError>() => {
-                Err(StartError::NoRoom { message: error.to_string() })
-            }
-            failed => Err(StartError::Failed(classify(failed.into_failure(), &mut store, &limits, budget))),
-        }
+        let limits = config.limits.clone();
+        let engine = Arc::clone(&plugin.engine);
+        let guest = match &plugin.pre {
+            Pre::Component(pre) => Guest::start_component(&engine.engine, pre, config).await?,
+            Pre::Redpanda(pre) => Guest::Redpanda(redpanda::Guest::start(&engine.engine, pre, config).await?),
+        };
+        Ok(Self { guest, limits, _engine: engine, spent: false })
     }
 
     /// The linear memory that the guest has.
     pub fn memory_bytes(&self) -> u64 {
-        self.store.data().limiter.memory_bytes()
+        match &self.guest {
+            Guest::Component { store, .. } => store.data().limiter.memory_bytes(),
+            Guest::Redpanda(guest) => guest.memory_bytes(),
+        }
     }
 
     /// Maps one batch. `out` is overwritten. After any error but `Retry` and `Stop` the instance must not be used
@@ -96,6 +102,8 @@ impl Instance {
     ) -> Result<(), PluginError> {
         assert!(!self.spent, "an instance that failed is discarded");
         out.clear();
+        // Also if nobody waits for the end of the call.
+        self.spent = true;
         let result = self.call(input, topics, out).await;
         self.spent = result.as_ref().is_err_and(PluginError::is_crash);
         result
@@ -113,22 +121,65 @@ impl Instance {
             output_bytes_max: self.limits.output_bytes_max as usize,
             topics,
         };
-        let budget = self.limits.call_timeout();
-        self.store.set_epoch_deadline(EngineState::ticks(budget));
-        let returned = timed(budget, self.exports.call(&mut self.store, input)).await;
-        match returned_answer(returned, &mut self.store, &self.limits, budget)? {
-            Answer::Packed(output) => {
-                out.payload = output.outputs;
-                outputs::decode(&out.payload, &rules, &mut out.outputs)?;
-                for rejected in &output.rejected {
-                    out.reject(rejected.index, &rejected.reason);
-                }
+        match &mut self.guest {
+            Guest::Component { store, exports } => {
+                call_component(store, exports, input, &rules, &self.limits, out).await?;
             }
-            Answer::Typed(output) => typed::take_outputs(&output, &rules, out)?,
+            Guest::Redpanda(guest) => guest.call(input, &rules, out).await?,
         }
         out.check_expanded(input, rules.output_bytes_max)?;
         Ok(out.check_rejected(input.len())?)
     }
+}
+
+impl Guest {
+    async fn start_component(
+        engine: &wasmtime::Engine,
+        pre: &ComponentPre,
+        config: InstanceConfig,
+    ) -> Result<Self, StartError> {
+        let InstanceConfig { config, limits, log, clock, names: _ } = config;
+        let mut store = store(engine, &limits, GuardedLog::new(log, clock));
+        let budget = limits.init_timeout();
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+        store.set_epoch_deadline(1);
+        let started = timed(budget, start(&mut store, pre, &config)).await;
+        match started {
+            Call::Returned((exports, Ok(()))) => {
+                store.epoch_deadline_trap();
+                Ok(Self::Component { store, exports })
+            }
+            Call::Returned((_, Err(reason))) => Err(StartError::ConfigRefused { reason: cut(&reason) }),
+            Call::Failed(error) if error.is::<PoolConcurrencyLimitError>() => {
+                Err(StartError::NoRoom { message: error.to_string() })
+            }
+            failed => Err(StartError::Failed(classify(failed.into_failure(), &mut store, &limits, budget))),
+        }
+    }
+}
+
+async fn call_component(
+    store: &mut Store<HostState>,
+    exports: &Exports,
+    input: &InputBatch,
+    rules: &OutputRules<'_>,
+    limits: &PluginLimits,
+    out: &mut Transformed,
+) -> Result<(), PluginError> {
+    let budget = limits.call_timeout();
+    store.set_epoch_deadline(EngineState::ticks(budget));
+    let returned = timed(budget, exports.call(store, input)).await;
+    match returned_answer(returned, store, limits, budget)? {
+        Answer::Packed(output) => {
+            out.payload = output.outputs;
+            outputs::decode(&out.payload, rules, &mut out.outputs)?;
+            for rejected in &output.rejected {
+                out.reject(rejected.index, &rejected.reason);
+            }
+        }
+        Answer::Typed(output) => typed::take_outputs(&output, rules, out)?,
+    }
+    Ok(())
 }
 
 fn store(engine: &wasmtime::Engine, limits: &PluginLimits, log: GuardedLog) -> Store<HostState> {
@@ -141,21 +192,21 @@ fn store(engine: &wasmtime::Engine, limits: &PluginLimits, log: GuardedLog) -> S
 
 async fn start(
     store: &mut Store<HostState>,
-    pre: &Pre,
+    pre: &ComponentPre,
     config: &str,
 ) -> wasmtime::Result<(Exports, Result<(), String>)> {
     match pre {
-        Pre::TransformBatch(pre) => {
+        ComponentPre::TransformBatch(pre) => {
             let exports = pre.instantiate_async(&mut *store).await?;
             let answer = exports.millstream_plugin_transform_batch().call_init(store, config).await?;
             Ok((Exports::TransformBatch(exports), answer))
         }
-        Pre::Transform(pre) => {
+        ComponentPre::Transform(pre) => {
             let exports = pre.instantiate_async(&mut *store).await?;
             let answer = exports.millstream_plugin_transform().call_init(store, config).await?;
             Ok((Exports::Transform(exports), answer))
         }
-        Pre::V0_1(pre) => {
+        ComponentPre::V0_1(pre) => {
             let (exports, answer) = pre.start(store, config).await?;
             Ok((Exports::V0_1(exports), answer))
         }

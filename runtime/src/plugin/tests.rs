@@ -26,6 +26,7 @@ async fn start(wasm: &[u8], limits: PluginLimits) -> Run {
         limits,
         log: Arc::clone(&lines) as Arc<dyn PluginLog>,
         clock: SystemClock::shared(),
+        names: StageNames::default(),
     };
     Run { lines, started: Instance::start(&plugin, config).await }
 }
@@ -66,12 +67,13 @@ async fn plugins_of_the_first_contract_run() {
     ] {
         let engine = PluginEngine::new(EngineConfig { instances_max: 4, ..EngineConfig::default() });
         let plugin = engine.load(wasm).unwrap();
-        assert_eq!((plugin.contract(), plugin.form()), (Contract::V0_1, form));
+        assert_eq!((plugin.contract(), plugin.form()), (Some(Contract::V0_1), form));
         let config = InstanceConfig {
             config: config.to_owned(),
             limits: PluginLimits::default(),
             log: Arc::new(Lines::default()),
             clock: SystemClock::shared(),
+            names: StageNames::default(),
         };
         let mut instance = Instance::start(&plugin, config).await.unwrap();
         let mut out = Transformed::default();
@@ -211,6 +213,7 @@ async fn after_a_trap_another_instance_of_the_plugin_works() {
             limits: PluginLimits::default(),
             log: Arc::new(Lines::default()),
             clock: SystemClock::shared(),
+            names: StageNames::default(),
         };
         let mut instance = Instance::start(&plugin, config).await.unwrap();
         instance.transform(&sample(1), &[], &mut out).await.unwrap();
@@ -243,6 +246,7 @@ async fn instances_are_limited() {
         limits: PluginLimits::default(),
         log: Arc::new(Lines::default()),
         clock: SystemClock::shared(),
+        names: StageNames::default(),
     };
     let first = Instance::start(&plugin, config()).await.unwrap();
     let second = Instance::start(&plugin, config()).await.err().expect("there is room for one");

@@ -11,7 +11,7 @@ use super::host::HostState;
 use super::instance::Answer;
 use super::log::LogLevel;
 use crate::batch::InputBatch;
-use crate::engine::PluginForm;
+use crate::engine::Interface;
 
 /// What the host offers, and what a transform takes.
 mod bindings {
@@ -49,36 +49,35 @@ impl log::Host for HostState {
 /// A transform whose exports are known by their place.
 pub(super) struct TransformPre {
     pre: InstancePre<HostState>,
-    form: PluginForm,
+    interface: Interface,
     init: ComponentExportIndex,
     transform: ComponentExportIndex,
 }
 
 /// Its functions in one instance. What they take differs from today's contract, what they return does not.
 pub(super) struct Transform {
-    form: PluginForm,
+    interface: Interface,
     transform: Func,
 }
 
 impl TransformPre {
-    pub(super) fn new(pre: InstancePre<HostState>, form: PluginForm) -> Result<Self> {
-        let name = match form {
-            PluginForm::TransformBatch => TRANSFORM_BATCH,
-            PluginForm::Transform => TRANSFORM,
+    pub(super) fn new(pre: InstancePre<HostState>, interface: Interface) -> Result<Self> {
+        let name = match interface {
+            Interface::TransformBatch => TRANSFORM_BATCH,
+            Interface::Transform => TRANSFORM,
         };
         let component = pre.component();
-        let interface =
-            component.get_export_index(None, name).with_context(|| format!("no export {name}"))?;
+        let export = component.get_export_index(None, name).with_context(|| format!("no export {name}"))?;
         let function = |function: &str| {
-            let index = component.get_export_index(Some(&interface), function);
+            let index = component.get_export_index(Some(&export), function);
             index.with_context(|| format!("{name} has no function {function}"))
         };
         let (init, transform) = (function("init")?, function("transform")?);
-        Ok(Self { pre, form, init, transform })
+        Ok(Self { pre, interface, init, transform })
     }
 
-    pub(super) fn form(&self) -> PluginForm {
-        self.form
+    pub(super) fn interface(&self) -> Interface {
+        self.interface
     }
 
     pub(super) async fn start(
@@ -90,7 +89,7 @@ impl TransformPre {
         let init = instance.get_typed_func::<(&str,), (Result<(), String>,)>(&mut *store, &self.init)?;
         let transform = instance.get_func(&mut *store, self.transform).context("no function transform")?;
         let (answer,) = init.call_async(&mut *store, (config,)).await?;
-        Ok((Transform { form: self.form, transform }, answer))
+        Ok((Transform { interface: self.interface, transform }, answer))
     }
 }
 
@@ -101,14 +100,14 @@ impl Transform {
         input: &InputBatch,
     ) -> Result<Result<Answer, BatchError>> {
         let info = batch_info(input);
-        match self.form {
-            PluginForm::TransformBatch => {
+        match self.interface {
+            Interface::TransformBatch => {
                 type Output = (Result<PackedOutput, BatchError>,);
                 let call = self.transform.typed::<(BatchInfo<'_>, &[u8]), Output>(&*store)?;
                 let (output,) = call.call_async(store, (info, &*input.section)).await?;
                 Ok(output.map(Answer::Packed))
             }
-            PluginForm::Transform => {
+            Interface::Transform => {
                 type Output = (Result<TypedOutput, BatchError>,);
                 let keys = super::typed::header_keys(input);
                 let headers = super::typed::headers(input, &keys);

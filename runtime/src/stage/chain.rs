@@ -10,7 +10,7 @@ use super::status::StageMetrics;
 use crate::batch::{InputBatch, InputRecord, Lineage, Span};
 use crate::clock::SharedClock;
 use crate::outputs::{OutputRecord, Transformed};
-use crate::plugin::{Instance, InstanceConfig, Plugin, PluginError, StartError, TracingLog};
+use crate::plugin::{Instance, InstanceConfig, Plugin, PluginError, StartError};
 
 /// The live instances of one task.
 pub(crate) struct Chain {
@@ -62,19 +62,9 @@ impl Chain {
         clock: &SharedClock,
     ) -> Result<Self, (usize, StartError)> {
         let mut links = Vec::with_capacity(plugins.len());
-        for (index, StagePlugin { name, plugin, config, limits, .. }) in plugins.iter().enumerate() {
-            let log = TracingLog {
-                pipeline: spec.pipeline.clone(),
-                stage: spec.name.clone(),
-                plugin: name.clone(),
-            };
-            let config = InstanceConfig {
-                config: config.clone(),
-                limits: limits.clone(),
-                log: Arc::new(log),
-                clock: Arc::clone(clock),
-            };
-            let (name, plugin) = (name.clone(), Arc::clone(plugin));
+        for (index, link) in plugins.iter().enumerate() {
+            let config = link.instance_config(spec, clock);
+            let (name, plugin) = (link.name.clone(), Arc::clone(&link.plugin));
             let instance = Instance::start(&plugin, config.clone()).await.map_err(|error| (index, error))?;
             links.push(Link { name, instance, out: Transformed::default(), plugin, config });
         }

@@ -6,8 +6,9 @@ use millstream_record::Compression;
 
 use super::deployment::Canary;
 use crate::batch::Position;
+use crate::clock::SharedClock;
 use crate::limits::PluginLimits;
-use crate::plugin::Plugin;
+use crate::plugin::{InstanceConfig, Plugin, StageNames, TracingLog};
 
 /// Members of the group that one stage may have on one node.
 pub const PARALLELISM_MAX: u32 = 64;
@@ -57,6 +58,22 @@ impl StagePlugin {
             && self.plugin.sha256() == other.plugin.sha256()
             && self.config == other.config
             && self.limits == other.limits
+    }
+
+    /// What its instances in that stage are made for.
+    pub(crate) fn instance_config(&self, stage: &StageSpec, clock: &SharedClock) -> InstanceConfig {
+        let log = TracingLog {
+            pipeline: stage.pipeline.clone(),
+            stage: stage.name.clone(),
+            plugin: self.name.clone(),
+        };
+        InstanceConfig {
+            config: self.config.clone(),
+            limits: self.limits.clone(),
+            log: Arc::new(log),
+            clock: Arc::clone(clock),
+            names: StageNames { plugin: self.name.clone(), from: stage.from.clone(), to: stage.to.clone() },
+        }
     }
 
     /// For the metadata of an offset, and for people.

@@ -228,7 +228,7 @@ pub struct PluginStatus {
     /// The start of the component's hash.
     pub version: String,
     pub form: PluginForm,
-    pub contract: Contract,
+    pub contract: Option<Contract>,
     /// Another version, and the partitions that it is tried on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryStatus>,

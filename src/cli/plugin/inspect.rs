@@ -11,11 +11,12 @@ use crate::cli::output::Output;
 use crate::cli::up::chain;
 use crate::compile_plugin;
 
-/// The interface that the component exports.
+/// The interface that the component exports; of a module, whose ABI it is.
 fn form_name(form: PluginForm) -> &'static str {
     match form {
         PluginForm::TransformBatch => "transform-batch",
         PluginForm::Transform => "transform",
+        PluginForm::RedpandaTransform => "redpanda-transform",
     }
 }
 

@@ -13,7 +13,7 @@ use millstream_runtime::clock::SystemClock;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::outputs::RejectedRecord;
-use millstream_runtime::plugin::{LogLevel, Plugin, PluginLog};
+use millstream_runtime::plugin::{LogLevel, Plugin, PluginLog, StageNames};
 use millstream_runtime::trial::{Trial, TrialBatch, TrialOutcome, TrialOutput, TrialRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -235,9 +235,13 @@ async fn report(plugin: &Plugin, file: &Path, case: &Case) -> Report {
 
 /// Each case has an instance of its own, so that the order of cases does not count.
 async fn outcome(plugin: &Plugin, case: &Case, log: Arc<Lines>) -> Result<TrialOutcome, String> {
-    let topics = case.to.iter().map(|topic| topic.as_str().into()).collect();
+    let names = StageNames {
+        plugin: "plugin".to_owned(),
+        from: vec![case.topic.as_str().into()],
+        to: case.to.iter().map(|topic| topic.as_str().into()).collect(),
+    };
     let (config, limits) = (case.config.to_string(), case.limits.clone());
-    let started = Trial::start(plugin, config, limits, topics, log, SystemClock::shared()).await;
+    let started = Trial::start(plugin, config, limits, names, log, SystemClock::shared()).await;
     let mut trial = started.map_err(|error| error.to_string())?;
     let batch = TrialBatch {
         position: match case.position {

@@ -19,7 +19,7 @@ pub fn compile_in_child(input: impl Read, mut output: impl Write) -> Result<(), 
         return Err(format!("the component has more than {COMPONENT_BYTES_MAX} bytes"));
     }
     let engine = config::compiling_engine().map_err(|error| format!("{error:#}"))?;
-    let code = engine.precompile_component(&wasm).map_err(|error| format!("{error:#}"))?;
+    let code = super::precompile(&engine, &wasm).map_err(|error| format!("{error:#}"))?;
     output.write_all(&code).and_then(|()| output.flush()).map_err(|error| format!("write the code: {error}"))
 }
 
