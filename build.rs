@@ -14,11 +14,36 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
-const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "guest";
 
-const GUESTS: [&str; 6] =
-    ["access-log-parser", "access-log-errors", "filter", "identity", "identity-typed", "hostile"];
+/// Guests of one target, and how cargo names the file of one.
+struct Guests {
+    target: &'static str,
+    packages: &'static [&'static str],
+    file: fn(&str) -> String,
+}
+
+const GUESTS: [Guests; 2] = [
+    // Components, each of them a library.
+    Guests {
+        target: "wasm32-wasip2",
+        packages: &[
+            "access-log-parser",
+            "access-log-errors",
+            "filter",
+            "identity",
+            "identity-typed",
+            "hostile",
+        ],
+        file: |package| format!("{}.wasm", package.replace('-', "_")),
+    },
+    // Core modules with Redpanda's SDK, each of them a program.
+    Guests {
+        target: "wasm32-wasip1",
+        packages: &["redpanda-identity", "redpanda-mapper", "redpanda-hostile"],
+        file: |package| format!("{package}.wasm"),
+    },
+];
 
 /// What the guests are made of, apart from crates of the registry, which the lock file names.
 const SOURCES: [&str; 10] = [
@@ -61,15 +86,19 @@ fn main() {
 fn build() -> Result<(), String> {
     let root = directory("CARGO_MANIFEST_DIR")?;
     let out = directory("OUT_DIR")?;
-    ensure_target()?;
-    let guests = target_directory(&root, &out).join("guests");
-    compile(&root, &guests)?;
-    for guest in GUESTS {
-        let file = format!("{}.wasm", guest.replace('-', "_"));
-        let (built, copy) = (guests.join(TARGET).join(PROFILE).join(&file), out.join(&file));
-        copy_if_changed(&built, &copy).map_err(|error| format!("can't copy {}: {error}", built.display()))?;
-        let variable = guest.replace('-', "_").to_uppercase();
-        println!("cargo::rustc-env=GUEST_{variable}={}", copy.display());
+    let target_directory = target_directory(&root, &out).join("guests");
+    for guests in &GUESTS {
+        ensure_target(guests.target)?;
+        compile(&root, &target_directory, guests)?;
+        for package in guests.packages {
+            let file = (guests.file)(package);
+            let built = target_directory.join(guests.target).join(PROFILE).join(&file);
+            let copy = out.join(&file);
+            copy_if_changed(&built, &copy)
+                .map_err(|error| format!("can't copy {}: {error}", built.display()))?;
+            let variable = package.replace('-', "_").to_uppercase();
+            println!("cargo::rustc-env=GUEST_{variable}={}", copy.display());
+        }
     }
     Ok(())
 }
@@ -85,32 +114,32 @@ fn target_directory(root: &Path, out: &Path) -> PathBuf {
 }
 
 /// The toolchain file asks for the target, which is enough where rustup reads it.
-fn ensure_target() -> Result<(), String> {
-    if has_target()? {
+fn ensure_target(target: &str) -> Result<(), String> {
+    if has_target(target)? {
         return Ok(());
     }
-    let added = Command::new("rustup").args(["target", "add", TARGET]).output();
-    if added.is_ok_and(|output| output.status.success()) && has_target()? {
+    let added = Command::new("rustup").args(["target", "add", target]).output();
+    if added.is_ok_and(|output| output.status.success()) && has_target(target)? {
         return Ok(());
     }
-    Err(format!("the standard library for WebAssembly is missing: type `rustup target add {TARGET}`"))
+    Err(format!("the standard library for WebAssembly is missing: type `rustup target add {target}`"))
 }
 
-fn has_target() -> Result<bool, String> {
+fn has_target(target: &str) -> Result<bool, String> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(&rustc).args(["--print", "target-libdir", "--target", TARGET]).output();
+    let output = Command::new(&rustc).args(["--print", "target-libdir", "--target", target]).output();
     let output = output.map_err(|error| format!("can't run {}: {error}", rustc.display()))?;
     let libraries = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     Ok(!libraries.is_empty() && Path::new(&libraries).is_dir())
 }
 
-fn compile(root: &Path, target_directory: &Path) -> Result<(), String> {
+fn compile(root: &Path, target_directory: &Path, guests: &Guests) -> Result<(), String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--locked", "--target", TARGET, "--profile", PROFILE, "--target-dir"]);
+    command.args(["build", "--locked", "--target", guests.target, "--profile", PROFILE, "--target-dir"]);
     command.arg(target_directory).arg("--manifest-path").arg(root.join("Cargo.toml"));
-    for guest in GUESTS {
-        command.args(["--package", guest]);
+    for package in guests.packages {
+        command.args(["--package", package]);
     }
     for (variable, _) in env::vars_os().filter(|(variable, _)| belongs_to_the_outer_build(variable)) {
         command.env_remove(variable);

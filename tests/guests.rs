@@ -1,5 +1,7 @@
 //! The guests are there as the build script promises, and need nothing of their host that it does not offer.
 
+use millstream_runtime::engine::{EngineConfig, PluginEngine, PluginForm};
+
 const GUESTS: [(&str, &str); 6] = [
     (env!("GUEST_ACCESS_LOG_PARSER"), "transform-batch"),
     (env!("GUEST_ACCESS_LOG_ERRORS"), "transform-batch"),
@@ -9,8 +11,12 @@ const GUESTS: [(&str, &str); 6] = [
     (env!("GUEST_HOSTILE"), "transform-batch"),
 ];
 
+const MODULES: [&str; 3] =
+    [env!("GUEST_REDPANDA_IDENTITY"), env!("GUEST_REDPANDA_MAPPER"), env!("GUEST_REDPANDA_HOSTILE")];
+
 /// A component's first bytes; a core module has version 1 and layer 0.
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 #[test]
 fn guests_are_components_of_the_contract() {
@@ -21,6 +27,18 @@ fn guests_are_components_of_the_contract() {
         for denied in ["wasi:filesystem", "wasi:sockets", "wasi:http"] {
             assert!(!contains(&guest, denied), "{path} imports {denied}");
         }
+    }
+}
+
+/// As their SDK and rustc make them, without our help.
+#[test]
+fn modules_of_redpandas_sdk_are_plugins() {
+    let engine = PluginEngine::new(EngineConfig { instances_max: 4, ..EngineConfig::default() });
+    for path in MODULES {
+        let guest = std::fs::read(path).unwrap();
+        assert!(guest.starts_with(MODULE), "{path}");
+        assert!(contains(&guest, "check_abi_version_2"), "{path}");
+        assert_eq!(engine.load(&guest).unwrap().form(), PluginForm::RedpandaTransform, "{path}");
     }
 }
 

@@ -13,6 +13,8 @@ mod inlines;
 mod node;
 #[path = "pipeline/operations.rs"]
 mod operations;
+#[path = "pipeline/redpanda.rs"]
+mod redpanda;
 #[path = "pipeline/versions.rs"]
 mod versions;
 

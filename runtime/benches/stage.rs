@@ -1,5 +1,5 @@
 //! What a plugin costs: nanoseconds a record of a whole stage (open, transform, assemble, commit, over a cluster in
-//! memory), without a plugin and with identity in both forms, written in Rust with the SDK.
+//! memory), without a plugin and with identity in both forms, written in Rust with the SDK, and with Redpanda's SDK.
 //!
 //! `cargo bench -p millstream-runtime` builds the guests first. Each row is the best of some alternating rounds,
 //! since whatever disturbs a round only makes it slower.
@@ -29,11 +29,19 @@ const ROUND_BYTES: usize = 64 * 1024 * 1024;
 
 fn main() {
     let engine = PluginEngine::new(EngineConfig::default());
-    let plugin = |crate_name: &str| Arc::new(engine.load(&guest(crate_name)).expect("the guest is a plugin"));
+    let plugin = |target: &str, crate_name: &str, file: &str| {
+        Arc::new(engine.load(&guest(target, crate_name, file)).expect("the guest is a plugin"))
+    };
+    let component = |crate_name: &str| {
+        let file = format!("{}.wasm", crate_name.replace('-', "_"));
+        vec![plugin("wasm32-wasip2", crate_name, &file)]
+    };
+    let redpanda = plugin("wasm32-wasip1", "redpanda-identity", "redpanda-identity.wasm");
     let stages = [
         ("no plugin", Vec::new()),
-        ("identity, transform-batch", vec![plugin("identity")]),
-        ("identity, transform (typed)", vec![plugin("identity-typed")]),
+        ("identity, transform-batch", component("identity")),
+        ("identity, transform (typed)", component("identity-typed")),
+        ("identity, Redpanda's SDK", vec![redpanda]),
     ];
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
     let runtime = runtime.expect("the runtime starts");
@@ -42,7 +50,7 @@ fn main() {
         "stage", "value B", "ns/record", "records/s", "over none ns"
     );
     for value_bytes in [100, 1024] {
-        let mut best = [Duration::MAX; 3];
+        let mut best = [Duration::MAX; 4];
         let count = ROUND_BYTES / value_bytes;
         for _ in 0..ROUNDS {
             for (best, (_, plugins)) in best.iter_mut().zip(&stages) {
@@ -121,17 +129,16 @@ fn stage(plugins: &[Arc<Plugin>]) -> StageSpec {
 }
 
 /// Builds one of the test guests.
-fn guest(name: &str) -> Vec<u8> {
+fn guest(target: &str, name: &str, file: &str) -> Vec<u8> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("guests");
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("guests");
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--profile", "guest", "--target", "wasm32-wasip2", "--manifest-path"])
+        .args(["build", "--quiet", "--profile", "guest", "--target", target, "--manifest-path"])
         .arg(root.join("tests/guests").join(name).join("Cargo.toml"))
         .arg("--target-dir")
-        .arg(&target)
+        .arg(&directory)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .status();
     assert!(status.is_ok_and(|status| status.success()), "the guest builds");
-    let file = format!("wasm32-wasip2/guest/{}.wasm", name.replace('-', "_"));
-    std::fs::read(target.join(file)).expect("the guest is where cargo puts it")
+    std::fs::read(directory.join(target).join("guest").join(file)).expect("the guest is where cargo puts it")
 }
