@@ -23,6 +23,7 @@ mod position;
 mod produce;
 mod storage;
 mod timestamp;
+mod top;
 mod topic;
 mod up;
 
@@ -75,6 +76,8 @@ enum Command {
     Apply(node_args::ApplyArgs),
     /// Show a node, and how its pipelines' stages do
     Status(node_args::StatusArgs),
+    /// Watch pipelines, stages and plugins: rates, errors, processor time, memory
+    Top(top::TopArgs),
     /// List and delete pipelines
     #[command(subcommand)]
     Pipeline(node_args::PipelineCommand),
@@ -104,6 +107,7 @@ impl Command {
             | Self::Validate(_)
             | Self::Apply(_)
             | Self::Status(_)
+            | Self::Top(_)
             | Self::Pipeline(_)
             | Self::Plugin(_)
             | Self::Storage(_)
@@ -148,6 +152,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Validate(args) => pipeline::validate(&args, output),
         Command::Apply(args) => pipeline::apply(&args, output),
         Command::Status(args) => pipeline::status(&args, output),
+        Command::Top(args) => top::run(&args, output),
         Command::Pipeline(command) => pipeline::run(command, output),
         Command::Plugin(command) => plugin::run(command, output),
         Command::Storage(command) => storage::run(command, output),

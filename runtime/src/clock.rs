@@ -9,6 +9,8 @@ pub trait Clock: Send + Sync + 'static {
     fn wall_ms(&self) -> i64;
     /// Time since this clock began; never goes back.
     fn monotonic(&self) -> Duration;
+    /// Processor time that the calling thread has taken.
+    fn thread_cpu(&self) -> Duration;
 }
 
 pub type SharedClock = Arc<dyn Clock>;
@@ -36,6 +38,11 @@ impl Clock for SystemClock {
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
     }
+
+    fn thread_cpu(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(time).expect("a thread has taken some time or none")
+    }
 }
 
 /// A clock that a test moves by hand.
@@ -56,6 +63,11 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn wall_ms(&self) -> i64 {
         1_767_225_600_000 + i64::try_from(self.monotonic().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// The thread never waits.
+    fn thread_cpu(&self) -> Duration {
+        self.monotonic()
     }
 
     fn monotonic(&self) -> Duration {

@@ -26,6 +26,7 @@ mod status;
 mod task;
 mod topic;
 mod unit;
+mod usage;
 mod worker;
 
 #[cfg(any(test, feature = "testing"))]
@@ -43,6 +44,7 @@ pub use status::{
     CanaryStatus, PluginStatus, RuntimeMetrics, StageEvent, StageFailure, StageState, StageStatus,
 };
 pub use topic::{TopicInfo, TopicRules};
+pub use usage::UsageStatus;
 
 pub(crate) use chain::Chain;
 pub(crate) use chains::Chains;

@@ -21,8 +21,13 @@ pub(super) struct AdminClient {
 
 impl AdminClient {
     pub(super) fn new(connection: &AdminConnection) -> Self {
+        Self::with_timeout(connection, TIMEOUT)
+    }
+
+    /// For questions whose answer is at hand.
+    pub(super) fn with_timeout(connection: &AdminConnection, timeout: Duration) -> Self {
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(timeout))
             // The listener is addressed as given; an environment's proxy is for other things.
             .proxy(None)
             .http_status_as_error(false)

@@ -49,26 +49,7 @@ impl Output {
 
     /// Columns as wide as their widest cell.
     pub(crate) fn table(&mut self, table: &Table) -> Result<(), Failure> {
-        let columns = table.header.len();
-        let mut widths = vec![0; columns];
-        let rows = || std::iter::once(&table.header).chain(&table.rows);
-        for row in rows() {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        for row in rows() {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                if column + 1 == columns {
-                    line.push_str(cell);
-                } else {
-                    line.push_str(&format!("{cell:<width$}  "));
-                }
-            }
-            self.line(line.trim_end())?;
-        }
-        Ok(())
+        table.lines().iter().try_for_each(|line| self.line(line))
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
@@ -90,6 +71,30 @@ impl Table {
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         assert_eq!(cells.len(), self.header.len(), "a row has a cell for each column");
         self.rows.push(cells.into());
+    }
+
+    /// The header and the rows.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let columns = self.header.len();
+        let mut widths = vec![0; columns];
+        let rows = || std::iter::once(&self.header).chain(&self.rows);
+        for row in rows() {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |row: &Vec<String>| {
+            let mut line = String::new();
+            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                if column + 1 == columns {
+                    line.push_str(cell);
+                } else {
+                    line.push_str(&format!("{cell:<width$}  "));
+                }
+            }
+            line.trim_end().to_owned()
+        };
+        rows().map(line).collect()
     }
 }
 

@@ -99,6 +99,10 @@ async fn a_batch_is_kept_filtered_or_refused() {
     assert_eq!(kept(fixture.map(&["a", "b"]).await.unwrap()), []);
     let status = &fixture.runtime.status()[0];
     assert_eq!((status.records_in, status.records_out), (6, 3));
+    // Of all versions; of the instances those of the last one, once each thread has swapped.
+    let usage = &status.plugins[0].usage;
+    assert_eq!((usage.calls, usage.records_in, usage.records_out), (3, 6, 3));
+    assert!(usage.instances >= 2 && usage.memory_bytes >= usage.instances * 65_536, "{usage:?}");
 
     let reject = guests::batch_guest("(call $reject (i32.const 0) (i32.const 0) (i32.const 1))");
     fixture.apply(vec![fixture.spec(4, &reject)]).await;

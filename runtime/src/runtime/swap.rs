@@ -35,7 +35,7 @@ fn prepare(shared: &StageShared, deployment: &Arc<Deployment>) -> Vec<Chains> {
     };
     let mut prepared = Vec::new();
     for _ in 0..shared.spec.parallelism {
-        let started = Chains::start(&shared.spec, Arc::clone(deployment), shared.clock());
+        let started = Chains::start(shared, Arc::clone(deployment));
         match runtime.block_on(started) {
             Ok(chains) => prepared.push(chains),
             Err(failed) => {

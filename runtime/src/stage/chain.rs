@@ -5,8 +5,9 @@ use std::sync::Arc;
 use millstream_record::varint::{put_varint, put_varlong, varint_bytes, varlong_bytes};
 
 use super::rejections::Rejection;
-use super::spec::{StagePlugin, StageSpec};
-use super::status::StageMetrics;
+use super::spec::StagePlugin;
+use super::status::{StageMetrics, StageShared};
+use super::usage::{CallUsage, InstanceUsage};
 use crate::batch::{InputBatch, InputRecord, Lineage, Span};
 use crate::clock::SharedClock;
 use crate::outputs::{OutputRecord, Transformed};
@@ -27,6 +28,7 @@ pub(crate) struct Chain {
 struct Link {
     name: String,
     instance: Instance,
+    usage: InstanceUsage,
     out: Transformed,
     plugin: Arc<Plugin>,
     config: InstanceConfig,
@@ -57,16 +59,17 @@ pub(crate) struct ChainOutput<'a> {
 impl Chain {
     /// An error names the plugin by its index.
     pub(super) async fn start(
-        spec: &StageSpec,
+        shared: &StageShared,
         plugins: &[StagePlugin],
-        clock: &SharedClock,
     ) -> Result<Self, (usize, StartError)> {
+        let (spec, clock) = (&shared.spec, shared.clock());
         let mut links = Vec::with_capacity(plugins.len());
         for (index, link) in plugins.iter().enumerate() {
             let config = link.instance_config(spec, clock);
             let (name, plugin) = (link.name.clone(), Arc::clone(&link.plugin));
             let instance = Instance::start(&plugin, config.clone()).await.map_err(|error| (index, error))?;
-            links.push(Link { name, instance, out: Transformed::default(), plugin, config });
+            let usage = InstanceUsage::new(shared.usage(index), instance.memory_bytes());
+            links.push(Link { name, instance, usage, out: Transformed::default(), plugin, config });
         }
         let topics = spec.to.clone();
         let clock = Arc::clone(clock);
@@ -103,9 +106,14 @@ impl Chain {
                 tokio::task::yield_now().await;
             }
             let current = self.derived.as_ref().unwrap_or(input);
-            let before = self.clock.monotonic();
+            let (before, cpu_before) = (self.clock.monotonic(), self.clock.thread_cpu());
             let result = link.instance.transform(current, &self.topics, &mut link.out).await;
-            metrics.observe_call(index, self.clock.monotonic().saturating_sub(before));
+            let time = self.clock.monotonic().saturating_sub(before);
+            // The thread does nothing else, also while the guest waits.
+            let cpu = self.clock.thread_cpu().saturating_sub(cpu_before);
+            let records = result.as_ref().ok().map(|()| (current.len(), link.out.outputs.len()));
+            link.usage.count(&CallUsage { time, cpu, records }, link.instance.memory_bytes());
+            metrics.observe_call(index, time);
             result.map_err(|error| (index, error))?;
             for rejected in &link.out.rejected {
                 let origin = lineage(current, rejected.index).origin;

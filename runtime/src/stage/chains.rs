@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::chain::Chain;
 use super::deployment::Deployment;
-use super::spec::{StagePlugin, StageSpec};
-use crate::clock::SharedClock;
+use super::spec::StagePlugin;
+use super::status::StageShared;
 use crate::plugin::StartError;
 
 /// The live instances of one task.
@@ -36,12 +36,8 @@ impl std::fmt::Display for NotStarted {
 }
 
 impl Chains {
-    pub(crate) async fn start(
-        spec: &StageSpec,
-        deployment: Arc<Deployment>,
-        clock: &SharedClock,
-    ) -> Result<Self, NotStarted> {
-        let stable = Lane::start(spec, &deployment.plugins, clock).await;
+    pub(crate) async fn start(shared: &StageShared, deployment: Arc<Deployment>) -> Result<Self, NotStarted> {
+        let stable = Lane::start(shared, &deployment.plugins).await;
         let stable = stable.map_err(|(index, error)| NotStarted {
             plugin: deployment.plugins[index].name.clone(),
             index,
@@ -50,7 +46,7 @@ impl Chains {
         })?;
         let canary = match deployment.canary_plugins() {
             None => None,
-            Some(plugins) => match Lane::start(spec, &plugins, clock).await {
+            Some(plugins) => match Lane::start(shared, &plugins).await {
                 Ok(lane) => Some(lane),
                 Err((index, error)) => {
                     let plugin = plugins[index].name.clone();
@@ -107,12 +103,8 @@ impl Chains {
 }
 
 impl Lane {
-    async fn start(
-        spec: &StageSpec,
-        plugins: &[StagePlugin],
-        clock: &SharedClock,
-    ) -> Result<Self, (usize, StartError)> {
-        let chain = Chain::start(spec, plugins, clock).await?;
+    async fn start(shared: &StageShared, plugins: &[StagePlugin]) -> Result<Self, (usize, StartError)> {
+        let chain = Chain::start(shared, plugins).await?;
         let versions: Vec<String> = plugins.iter().map(StagePlugin::label).collect();
         Ok(Self { chain, metadata: versions.join(",").into() })
     }

@@ -438,11 +438,10 @@ pub(crate) async fn start_chains(shared: &Arc<StageShared>, task: u32) -> Result
             return Ok(chains);
         }
         let generation = deployment.generation;
-        let NotStarted { plugin, index, canary, error } =
-            match Chains::start(&shared.spec, deployment, shared.clock()).await {
-                Ok(chains) => return Ok(chains),
-                Err(failed) => failed,
-            };
+        let NotStarted { plugin, index, canary, error } = match Chains::start(shared, deployment).await {
+            Ok(chains) => return Ok(chains),
+            Err(failed) => failed,
+        };
         let halt = not_started(&plugin, &error);
         if matches!(halt, Halt::NoRoom(_)) {
             return Err(halt);

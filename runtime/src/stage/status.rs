@@ -1,7 +1,8 @@
 //! What a stage tells about itself: counters for Prometheus, and a snapshot for people.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -16,6 +17,7 @@ use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
 use super::port::TopicPartition;
 use super::spec::StageSpec;
 use super::unit::UnitCounts;
+use super::usage::{PluginUsage, UsageStatus};
 use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::engine::{Contract, PluginForm};
@@ -121,6 +123,8 @@ pub(crate) struct StageMetrics {
     batches_in: Counter,
     commits: Counter,
     errors: Family<Labels, Counter>,
+    /// Of all kinds.
+    errors_total: AtomicU64,
     lag: Gauge,
     lags: Mutex<BTreeMap<TopicPartition, i64>>,
     calls: Vec<Histogram>,
@@ -145,6 +149,7 @@ impl StageMetrics {
             batches_in: counter(&metrics.batches_in),
             commits: counter(&metrics.commits),
             errors: metrics.errors.clone(),
+            errors_total: AtomicU64::new(0),
             lag: metrics.lag.get_or_create(&labels).clone(),
             lags: Mutex::default(),
             calls: spec.plugins.iter().map(call).collect(),
@@ -165,6 +170,7 @@ impl StageMetrics {
     pub(crate) fn count_error(&self, kind: &'static str) {
         let labels = [self.labels.clone(), vec![("kind", kind.to_owned())]].concat();
         self.errors.get_or_create(&labels).inc();
+        self.errors_total.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn set_lag(&self, partition: TopicPartition, lag: i64) {
@@ -229,6 +235,7 @@ pub struct PluginStatus {
     pub version: String,
     pub form: PluginForm,
     pub contract: Option<Contract>,
+    pub usage: UsageStatus,
     /// Another version, and the partitions that it is tried on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryStatus>,
@@ -277,6 +284,8 @@ pub struct StageStatus {
     pub bytes_out: u64,
     pub batches_in: u64,
     pub commits: u64,
+    /// What stopped or delayed it since it was started.
+    pub errors: u64,
     pub lag: i64,
     /// What the last rejected record was rejected for.
     pub last_rejection: Option<String>,
@@ -294,6 +303,8 @@ pub(crate) struct StageShared {
     events: mpsc::Sender<StageEvent>,
     pub(crate) metrics: StageMetrics,
     clock: SharedClock,
+    /// By the plugins' places in the chain.
+    usages: Vec<Arc<PluginUsage>>,
     life: Mutex<Life>,
 }
 
@@ -322,7 +333,8 @@ impl StageShared {
             last_failure: None,
         };
         let deployments = Deployments::new(spec.plugins.clone(), spec.canary.clone());
-        Self { spec, deployments, events, metrics, clock, life: Mutex::new(life) }
+        let usages = spec.plugins.iter().map(|_| Arc::default()).collect();
+        Self { spec, deployments, events, metrics, clock, usages, life: Mutex::new(life) }
     }
 
     /// Decides what follows from a crash of a plugin. What a rollback means for the plugin's versions is for others
@@ -402,6 +414,11 @@ impl StageShared {
         matches!(life.state, StageState::Failed(_))
     }
 
+    /// Of the plugin at that place; whatever its version is.
+    pub(super) fn usage(&self, index: usize) -> Arc<PluginUsage> {
+        Arc::clone(&self.usages[index])
+    }
+
     pub(crate) fn clock(&self) -> &SharedClock {
         &self.clock
     }
@@ -424,6 +441,7 @@ impl StageShared {
             version: plugin.plugin.version(),
             form: plugin.plugin.form(),
             contract: plugin.plugin.contract(),
+            usage: self.usages[index].status(),
             canary: canary(index),
         };
         StageStatus {
@@ -444,6 +462,7 @@ impl StageShared {
             bytes_out: metrics.bytes_out.get(),
             batches_in: metrics.batches_in.get(),
             commits: metrics.commits.get(),
+            errors: metrics.errors_total.load(Ordering::Relaxed),
             lag: metrics.lag.get(),
             last_rejection: life.last_rejection.clone(),
             last_rollback: life.last_rollback.clone(),
