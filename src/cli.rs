@@ -12,6 +12,7 @@ mod completions;
 mod connection;
 mod consume;
 mod demo;
+mod dlq;
 mod failure;
 mod group;
 mod interrupt;
@@ -84,6 +85,9 @@ enum Command {
     /// Look at plugins
     #[command(subcommand)]
     Plugin(node_args::PluginCommand),
+    /// List, show and replay dead letters: records that stages put aside
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Look into the log dirs of a stopped node
     #[command(subcommand)]
     Storage(node_args::StorageCommand),
@@ -110,6 +114,7 @@ impl Command {
             | Self::Top(_)
             | Self::Pipeline(_)
             | Self::Plugin(_)
+            | Self::Dlq(_)
             | Self::Storage(_)
             | Self::Completions(_)
             | Self::CompilePlugin
@@ -155,6 +160,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Top(args) => top::run(&args, output),
         Command::Pipeline(command) => pipeline::run(command, output),
         Command::Plugin(command) => plugin::run(command, output),
+        Command::Dlq(command) => dlq::run(command, output),
         Command::Storage(command) => storage::run(command, output),
         Command::Completions(args) => completions::run(&args, output),
         Command::CompilePlugin => unreachable!("it was run before there was an output"),

@@ -19,7 +19,7 @@ pub mod limits;
 pub mod outputs;
 pub mod pipeline;
 pub mod plugin;
-mod printable;
+pub mod printable;
 pub mod runtime;
 pub mod stage;
 pub mod trial;

@@ -1,7 +1,7 @@
 //! Text from outside on its way to people: to a log, a status, a terminal.
 
 /// One line that is safe to print: no control characters, and no more bytes than that.
-pub(crate) fn printable(text: &str, bytes_max: usize) -> String {
+pub fn printable(text: &str, bytes_max: usize) -> String {
     let mut safe = String::new();
     for character in text.chars() {
         let character = if is_unsafe(character) { '\u{fffd}' } else { character };

@@ -16,6 +16,7 @@ mod chains;
 mod dead_letter;
 mod deployment;
 mod isolate;
+pub mod letter_headers;
 mod letters;
 mod mill;
 mod partitioner;

@@ -1,7 +1,7 @@
 //! `millstream consume`: print the records of topics, from anywhere, alone or as a member of a group.
 
-mod format;
-mod source;
+pub(super) mod format;
+pub(super) mod source;
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::output::Output;
 use super::position::Position;
 
 /// How long to wait for a record before interrupts and timeouts are looked at again.
-const POLL: Duration = Duration::from_millis(100);
+pub(super) const POLL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 pub(crate) struct ConsumeArgs {
@@ -147,7 +147,7 @@ fn print_records(
 }
 
 /// Errors that the client recovers from by itself: it reconnects, and joins again.
-fn is_passing(error: &KafkaError) -> bool {
+pub(super) fn is_passing(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(

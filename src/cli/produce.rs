@@ -4,7 +4,7 @@
 //! file goes at the speed of the disk; this one sends, and stops in order when it is interrupted.
 
 mod lines;
-mod summary;
+pub(super) mod summary;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -127,7 +127,7 @@ pub(crate) fn run(args: &ProduceArgs, output: &mut Output) -> Result<(), Failure
     let watch = Stopwatch::start();
     let sending = Sending { args, producer: &producer, headers: headers(args), interrupt: &interrupt };
     let read = sending.send_all(lines);
-    sending.deliver_rest()?;
+    deliver_rest(&producer, &args.topic)?;
     let mut summary = Summary::new(&args.topic, &deliveries, watch.seconds());
     // With acks=0 nobody confirms a record, so what was handed over is all that is known.
     if args.delivery.acks == Acks::None {
@@ -153,13 +153,24 @@ fn connect(
         ("acks", args.delivery.acks.setting()),
         ("compression.type", args.delivery.compression.setting()),
         ("enable.idempotence", idempotent),
+    ];
+    producer(&args.connection, &settings, deliveries)
+}
+
+/// A producer with `settings`, beside those of all commands that send records.
+pub(super) fn producer(
+    connection: &Connection,
+    settings: &[(&str, &str)],
+    deliveries: Arc<Deliveries>,
+) -> Result<BaseProducer<summary::DeliveryContext>, Failure> {
+    let common = [
         ("linger.ms", "5"),
         ("message.timeout.ms", MESSAGE_TIMEOUT_MS),
         ("topic.metadata.propagation.max.ms", TOPIC_CREATION_MS),
         // The partition that Java clients choose for the same key.
         ("partitioner", "murmur2_random"),
     ];
-    args.connection.producer(&settings, summary::DeliveryContext::new(deliveries))
+    connection.producer(&[settings, &common].concat(), summary::DeliveryContext::new(deliveries))
 }
 
 /// A partition that does not exist would be waited for until the record times out.
@@ -234,15 +245,18 @@ impl Sending<'_> {
             }
         }
     }
+}
 
-    /// Waits for what was sent; the client gives a record up by itself after `message.timeout.ms`.
-    fn deliver_rest(&self) -> Result<(), Failure> {
-        while self.producer.in_flight_count() > 0 {
-            match self.producer.flush(POLL) {
-                Ok(()) | Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {}
-                Err(error) => return Err(Failure::kafka(format!("produce to {}", self.args.topic), &error)),
-            }
+/// Waits for what was sent; the client gives a record up by itself after `message.timeout.ms`.
+pub(super) fn deliver_rest(
+    producer: &BaseProducer<summary::DeliveryContext>,
+    topic: &str,
+) -> Result<(), Failure> {
+    while producer.in_flight_count() > 0 {
+        match producer.flush(POLL) {
+            Ok(()) | Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) => {}
+            Err(error) => return Err(Failure::kafka(format!("produce to {topic}"), &error)),
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! What an operator looks at: how plugins do.
 
+use rdkafka::message::{Header, OwnedHeaders};
+
 use super::*;
 
 /// Rates, errors, processor time and memory of a stage and its plugin, of an ingest too, for people and for scripts.
@@ -42,5 +44,199 @@ fn top_shows_stages_and_plugins_at_work() {
 
     let refused = admin(&node, &["top", "--interval", "0"]);
     assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+    assert!(node.stop().status.success());
+}
+
+/// A pipeline that puts aside what its plugin rejects, and a topic with a letter from each of two partitions.
+fn put_aside(node: &Node, more: &str) -> (TempDir, PathBuf) {
+    let (dir, file) = pipeline_file(&format!(
+        "pipeline: orders\ntopics:\n  in: {{partitions: 2}}\n  out: {{partitions: 2}}\n  dead: {{partitions: 1}}\n{more}\
+         plugins: {{hostile: {HOSTILE}}}\n\
+         stages:\n  check: {{from: in, plugin: hostile, to: out, on_error: {{dead_letter: dead}}}}\n"
+    ));
+    succeed(&apply(node, &file));
+    (dir, file)
+}
+
+/// A record with everything that a record can have.
+fn produce_whole(node: &Node, topic: &str, partition: i32, key: &str, value: &str, timestamp: i64) {
+    let producer = producer(&node.bootstrap());
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: "trace", value: Some("t1") })
+        .insert(Header { key: "none", value: None::<&str> });
+    let record = BaseRecord::to(topic)
+        .partition(partition)
+        .key(key)
+        .payload(value)
+        .timestamp(timestamp)
+        .headers(headers);
+    producer.send(record).map_err(|(error, _)| error).expect("the queue has room");
+    producer.flush(PATIENCE).expect("everything is acknowledged");
+}
+
+/// What `consume --json` shows of a topic, in the order of partitions and offsets.
+fn consumed(node: &Node, topic: &str) -> Vec<Value> {
+    let bootstrap = node.bootstrap();
+    let args = ["consume", "-b", &bootstrap, "-t", topic, "--from", "beginning", "--until-end", "--json"];
+    let ended = millstream(&args);
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let mut records: Vec<Value> =
+        ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    records.sort_by_key(|record| (record["partition"].as_i64(), record["offset"].as_i64()));
+    records
+}
+
+fn dlq(node: &Node, args: &[&str]) -> Ended {
+    millstream(&[&["dlq"], args, &["--bootstrap", &node.bootstrap()]].concat())
+}
+
+#[expect(clippy::disallowed_methods, reason = "topics hold timestamps against the real time")]
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_millis()).expect("not so late")
+}
+
+/// A node, two records that its pipeline has put aside, and when they were made.
+fn with_two_letters() -> (Node, TempDir, i64) {
+    let node = Node::start();
+    let (dir, _) = put_aside(&node, "");
+    let time = now_ms() - 5000;
+    produce_whole(&node, "in", 0, "k0", "fine", time);
+    produce_whole(&node, "in", 1, "k1", "reject", time);
+    produce_whole(&node, "in", 0, "k0", "panic", time + 1);
+    assert!(until(|| stored(&node, "dead") == 2), "{:#}\n{}", status(&node), node.stderr());
+    (node, dir, time)
+}
+
+/// The letter of the record with that key.
+fn letter_of(node: &Node, key: &str) -> Value {
+    let shown = dlq(node, &["show", "dead", "--json"]);
+    let mut letters = shown.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+    letters.find(|letter: &Value| letter["key"] == key).unwrap_or_else(|| panic!("{}", shown.stderr))
+}
+
+fn own_headers() -> Value {
+    json!([{"key": "trace", "value": "t1"}, {"key": "none", "value": null}])
+}
+
+#[test]
+fn dead_letters_are_listed_and_shown() {
+    let (node, _dir, time) = with_two_letters();
+    let listed = succeed(&millstream(&[
+        "dlq",
+        "list",
+        "--json",
+        "--admin",
+        &node.admin().to_string(),
+        "--bootstrap",
+        &node.bootstrap(),
+    ]));
+    let topic = &listed[0];
+    assert_eq!(
+        (&topic["topic"], &topic["letters"], &topic["scanned"]),
+        (&json!("dead"), &json!(2), &json!(2))
+    );
+    assert_eq!(topic["stages"], json!(["orders.check"]));
+    assert_eq!(topic["causes"].as_array().map(Vec::len), Some(2), "{listed:#}");
+    assert!(topic["partitions"][0]["oldest_ms"].as_i64().is_some_and(|oldest| oldest == time), "{listed:#}");
+
+    let rejected = letter_of(&node, "k1");
+    let error = &rejected["error"];
+    assert_eq!(
+        (&error["topic"], &error["partition"], &error["offset"]),
+        (&json!("in"), &json!(1), &json!(0))
+    );
+    assert_eq!((&error["stage"], &error["plugin"]), (&json!("orders.check"), &json!("hostile")), "{error}");
+    let sha256 = error["sha256"].as_str().expect("a hash");
+    let version =
+        error["version"].as_str().and_then(|version| version.strip_prefix("v1:")).expect("a version");
+    assert!(sha256.len() == 64 && sha256.starts_with(version), "{error}");
+    assert_eq!(rejected["headers"], own_headers());
+    let offset = rejected["offset"].to_string();
+    let readable = dlq(&node, &["show", "dead", "--partition", "0", "--offset", &offset]);
+    for said in
+        ["  from      in partition 1 offset 0", "  plugin    hostile", "  value     reject", "trace=t1"]
+    {
+        assert!(readable.stdout.contains(said), "{said}: {}{}", readable.stdout, readable.stderr);
+    }
+
+    assert!(node.stop().status.success());
+}
+
+#[test]
+fn dead_letters_are_replayed_as_the_records_that_they_were() {
+    let (node, _dir, time) = with_two_letters();
+    let offset = letter_of(&node, "k1")["offset"].to_string();
+    // Only some, to another topic, and nothing is remembered of it.
+    let dry = dlq(&node, &["replay", "dead", "--plugin", "hostile", "--dry-run"]);
+    assert!(dry.stdout.contains("would replay 2 to in: nothing was written"), "{}{}", dry.stdout, dry.stderr);
+    let some = dlq(&node, &["replay", "dead", "--reason-contains", "unreachable-reason", "--json"]);
+    assert_eq!(succeed(&some)["others"], 2, "{}", some.stdout);
+    let some = succeed(&dlq(&node, &["replay", "dead", "-p", "0", "-o", &offset, "--to", "out", "--json"]));
+    assert_eq!((&some["delivered"], &some["group"], &some["left"]), (&json!(1), &Value::Null, &Value::Null));
+    let out = consumed(&node, "out");
+    let replayed = out.iter().find(|record| record["value"] == "reject").expect("it is there");
+    assert_eq!((&replayed["key"], &replayed["headers"]), (&json!("k1"), &own_headers()), "{replayed}");
+    assert_eq!(replayed["timestamp"], time);
+
+    // All of them; they are rejected again, and the second replay begins with those.
+    let all = succeed(&dlq(&node, &["replay", "dead", "--json"]));
+    assert_eq!(
+        (&all["delivered"], &all["group"]),
+        (&json!(2), &json!("millstream-dlq-replay.dead")),
+        "{all}"
+    );
+    let records = consumed(&node, "in");
+    let again: Vec<_> = records.iter().filter(|record| record["value"] == "reject").collect();
+    let [first, second] = again[..] else { panic!("twice: {records:?}") };
+    for field in ["partition", "key", "timestamp", "headers"] {
+        assert_eq!(first[field], second[field], "{field}");
+    }
+    assert!(until(|| stored(&node, "dead") == 4), "{:#}", status(&node));
+    let twice = dlq(&node, &["show", "dead", "-n", "1", "--json"]);
+    let twice: Value = serde_json::from_str(&twice.stdout).expect("JSON");
+    assert_eq!(twice["headers"], own_headers(), "one block of headers, however often: {twice}");
+    let next = succeed(&dlq(&node, &["replay", "dead", "--to", "out", "--json"]));
+    assert_eq!((&next["delivered"], &next["left"]), (&json!(2), &json!(0)), "{next}");
+    let done = dlq(&node, &["replay", "dead"]);
+    assert!(done.stdout.contains("dead: nothing to replay\n0 letters are left"), "{}", done.stdout);
+    assert!(node.stop().status.success());
+}
+
+/// A letter that can't be written as it was says why, and stays.
+#[test]
+fn what_cannot_be_replayed_is_said_and_stays() {
+    let node = Node::start();
+    let narrow = "  narrow: {partitions: 1, config: {message.timestamp.before.max.ms: 3600000}}\n";
+    let (_dir, _) = put_aside(&node, narrow);
+    produce_whole(&node, "in", 0, "k", "reject", now_ms() - 7_200_000);
+    assert!(until(|| stored(&node, "dead") == 1), "{:#}\n{}", status(&node), node.stderr());
+    let refused = dlq(&node, &["replay", "dead", "--to", "narrow"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stderr.contains("pass --new-timestamps"), "{}", refused.stderr);
+    assert!(refused.stdout.contains("1 letters are left for the next replay"), "{}", refused.stdout);
+    let taken = succeed(&dlq(&node, &["replay", "dead", "--to", "narrow", "--new-timestamps", "--json"]));
+    assert_eq!((&taken["delivered"], &taken["left"]), (&json!(1), &json!(0)), "{taken}");
+    assert_eq!(read(&node, "narrow"), ["reject"]);
+
+    // Somebody else's record.
+    produce_whole(&node, "dead", 0, "k", "not a letter", now_ms());
+    let passed = dlq(&node, &["replay", "dead"]);
+    assert!(passed.status.success(), "{}", passed.stderr);
+    assert!(
+        passed.stderr.contains("not replayed: partition 0 offset 1: no stage has written it"),
+        "{}",
+        passed.stderr
+    );
+    for (args, said) in [
+        (["replay", "dead", "--to", "gone", "--from", "beginning"], "the topic does not exist"),
+        (["replay", "dead", "--to", "dead", "--from", "beginning"], "there they are already"),
+        (["replay", "gone", "--to", "out", "--from", "beginning"], "topic gone does not exist"),
+        (["replay", "dead", "--partition", "7", "--from", "end"], "there is no partition 7"),
+        (["show", "dead", "--partition", "0", "--offset", "99"], "offset 99"),
+    ] {
+        let refused = dlq(&node, &args);
+        assert!(!refused.status.success() && refused.stderr.contains(said), "{args:?}: {}", refused.stderr);
+    }
     assert!(node.stop().status.success());
 }

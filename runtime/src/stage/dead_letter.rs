@@ -4,19 +4,10 @@
 use millstream_record::varint::{put_varint, varint_bytes};
 use millstream_record::{Header, RecordBatch};
 
+use super::letter_headers::{
+    BATCH_RECORDS, OFFSET, PARTITION, PLUGIN, PLUGIN_SHA256, REASON, STAGE, TIMESTAMP, TOPIC, TRUNCATED,
+};
 use crate::batch::{InputBatch, InputRecord};
-
-pub(super) const REASON: &str = "millstream.error.reason";
-/// Name and version. Not there if it was not a plugin that rejected the record.
-pub(super) const PLUGIN: &str = "millstream.error.plugin";
-pub(super) const STAGE: &str = "millstream.error.stage";
-pub(super) const TOPIC: &str = "millstream.error.topic";
-pub(super) const PARTITION: &str = "millstream.error.partition";
-pub(super) const OFFSET: &str = "millstream.error.offset";
-/// The value is a whole record batch that could not be opened, with so many records.
-pub(super) const BATCH_RECORDS: &str = "millstream.error.batch.records";
-/// The value is only the beginning of one with so many bytes. The key and the record's own headers may be missing.
-pub(super) const TRUNCATED: &str = "millstream.error.truncated";
 
 /// What was rejected, and from where.
 pub(super) struct Original<'a> {
@@ -66,6 +57,8 @@ pub(super) struct Cause<'a> {
     pub(super) reason: &'a str,
     /// Name and version.
     pub(super) plugin: Option<String>,
+    /// The hash of its component.
+    pub(super) plugin_sha256: Option<String>,
     /// Pipeline and stage.
     pub(super) stage: String,
 }
@@ -79,14 +72,17 @@ pub(super) fn body(
     fits: impl Fn(&[u8]) -> bool,
 ) -> Option<Vec<u8>> {
     let (partition, offset) = (original.partition.to_string(), original.offset.to_string());
+    let timestamp = original.timestamp.to_string();
     let value_bytes = original.value.map_or(0, <[u8]>::len).to_string();
     let batch_records = original.batch_records.map(|records| records.to_string());
     let mut added = vec![header(REASON, cause.reason)];
     added.extend(cause.plugin.as_ref().map(|plugin| header(PLUGIN, plugin)));
+    added.extend(cause.plugin_sha256.as_ref().map(|sha256| header(PLUGIN_SHA256, sha256)));
     added.push(header(STAGE, &cause.stage));
     added.push(header(TOPIC, original.topic));
     added.push(header(PARTITION, &partition));
     added.push(header(OFFSET, &offset));
+    added.push(header(TIMESTAMP, &timestamp));
     added.extend(batch_records.as_ref().map(|records| header(BATCH_RECORDS, records)));
     let whole = encoded(original.key, original.value, &[&original.headers, &added]);
     if fits(&whole) {

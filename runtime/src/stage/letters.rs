@@ -3,7 +3,7 @@
 use super::dead_letter::{self, Cause, Original};
 use super::mill::{Mill, failure};
 use super::rejections::Rejection;
-use super::spec::OnError;
+use super::spec::{OnError, StagePlugin};
 use super::status::StageFailure;
 use super::worker::Topology;
 use crate::batch::InputBatch;
@@ -55,8 +55,11 @@ impl Mill {
         now_ms: i64,
     ) -> Result<Letter, Box<StageFailure>> {
         let (spec, assembler) = (&self.shared.spec, &self.unit.assembler);
-        let plugin = plugin.map(|index| self.chains.plugin(original.partition, index).label());
-        let cause = Cause { reason, plugin, stage: format!("{}.{}", spec.pipeline, spec.name) };
+        let plugin = plugin.map(|index| self.chains.plugin(original.partition, index));
+        let plugin_sha256 = plugin.map(|plugin| crate::engine::hex(plugin.plugin.sha256()));
+        let plugin = plugin.map(StagePlugin::label);
+        let cause =
+            Cause { reason, plugin, plugin_sha256, stage: format!("{}.{}", spec.pipeline, spec.name) };
         let at = spec.to.len();
         let topic = &topology.outputs[at];
         let accepted = topic.rules.takes_timestamp(original.timestamp, now_ms);

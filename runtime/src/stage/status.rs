@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
 use super::port::TopicPartition;
-use super::spec::StageSpec;
+use super::spec::{OnError, StageSpec};
 use super::unit::UnitCounts;
 use super::usage::{PluginUsage, UsageStatus};
 use crate::batch::Position;
@@ -270,6 +270,8 @@ pub struct StageStatus {
     pub group: String,
     pub from: Vec<String>,
     pub to: Vec<String>,
+    /// Where its rejected records go, if that is a topic.
+    pub dead_letter: Option<String>,
     pub plugins: Vec<PluginStatus>,
     pub parallelism: u32,
     #[serde(flatten)]
@@ -451,6 +453,10 @@ impl StageShared {
             group: spec.group.clone(),
             from: spec.from.iter().map(ToString::to_string).collect(),
             to: spec.to.iter().map(ToString::to_string).collect(),
+            dead_letter: match &spec.on_error {
+                OnError::DeadLetter(topic) => Some(topic.to_string()),
+                OnError::Stop | OnError::Skip => None,
+            },
             plugins: deployment.plugins.iter().enumerate().map(plugin).collect(),
             parallelism: spec.parallelism,
             state: life.state.clone(),

@@ -111,17 +111,17 @@ struct Record<'a> {
 }
 
 #[derive(Serialize)]
-struct RecordHeader<'a> {
-    key: &'a str,
+pub(crate) struct RecordHeader<'a> {
+    pub(crate) key: &'a str,
     #[serde(flatten, serialize_with = "value")]
-    value: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
 }
 
-fn key<S: serde::Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn key<S: serde::Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
     field(["key", "key_base64"], *bytes, serializer)
 }
 
-fn value<S: serde::Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn value<S: serde::Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
     field(["value", "value_base64"], *bytes, serializer)
 }
 
@@ -187,7 +187,7 @@ fn headers(headers: &BorrowedHeaders) -> Vec<RecordHeader<'_>> {
 }
 
 /// Standard base64 with padding.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {

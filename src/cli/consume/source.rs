@@ -1,6 +1,7 @@
 //! Where records come from: partitions that were assigned by hand, or those that a group gives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::ConsumeArgs;
 use crate::cli::cluster::{Cluster, TopicPartition};
-use crate::cli::connection::log_to_tracing;
+use crate::cli::connection::{Connection, log_to_tracing};
 use crate::cli::failure::Failure;
 use crate::cli::position::Position;
 
-pub(super) struct Source {
+pub(crate) struct Source {
     consumer: BaseConsumer<Membership>,
     /// The consumer belongs to a group, whose offsets follow what is printed.
     in_group: bool,
@@ -94,18 +95,42 @@ impl Source {
         } else {
             None
         };
+        Self::of_partitions(&args.connection, &starts, unread)
+    }
+
+    /// Reads what a topic's partitions hold from an offset up to another one, which is not read any more.
+    pub(crate) fn over(
+        connection: &Connection,
+        topic: &str,
+        ranges: &BTreeMap<i32, Range<i64>>,
+    ) -> Result<Self, Failure> {
+        let filled = || ranges.iter().filter(|(_, range)| !range.is_empty());
+        let starts =
+            filled().map(|(partition, range)| ((topic.to_owned(), *partition), range.start)).collect();
+        let unread = filled().map(|(partition, range)| (*partition, range.end)).collect();
+        Self::of_partitions(connection, &starts, Some(unread))
+    }
+
+    fn of_partitions(
+        connection: &Connection,
+        starts: &BTreeMap<TopicPartition, i64>,
+        unread: Option<BTreeMap<i32, i64>>,
+    ) -> Result<Self, Failure> {
         let settings = [
             // librdkafka wants a group id even where it neither joins nor commits.
             ("group.id", "millstream-consume"),
             ("enable.auto.commit", "false"),
-            ("enable.partition.eof", if args.until_end { "true" } else { "false" }),
+            ("enable.partition.eof", if unread.is_some() { "true" } else { "false" }),
             // An offset that is not there (any more) is said so, instead of jumping elsewhere.
             ("auto.offset.reset", "error"),
         ];
-        let consumer = args.connection.consumer(&settings, Membership::default())?;
-        let action = || format!("consume {}", args.topics.join(", "));
+        let consumer = connection.consumer(&settings, Membership::default())?;
+        let action = || {
+            let topics: BTreeSet<&str> = starts.keys().map(|(topic, _)| topic.as_str()).collect();
+            format!("consume {}", topics.into_iter().collect::<Vec<_>>().join(", "))
+        };
         let mut list = TopicPartitionList::with_capacity(starts.len());
-        for ((topic, partition), offset) in &starts {
+        for ((topic, partition), offset) in starts {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
                 .map_err(|error| Failure::kafka(action(), &error))?;
         }
@@ -113,7 +138,12 @@ impl Source {
         Ok(Self { consumer, in_group: false, unread })
     }
 
-    pub(super) fn poll(&self, timeout: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
+    /// Whether there is more to read of a partition, where only what was there at the start is.
+    pub(crate) fn is_unread(&self, partition: i32) -> bool {
+        self.unread.as_ref().is_none_or(|unread| unread.contains_key(&partition))
+    }
+
+    pub(crate) fn poll(&self, timeout: Duration) -> Option<KafkaResult<BorrowedMessage<'_>>> {
         self.consumer.poll(timeout)
     }
 
@@ -135,7 +165,7 @@ impl Source {
     }
 
     /// The record at `offset` was printed.
-    pub(super) fn passed(&mut self, partition: i32, offset: i64) {
+    pub(crate) fn passed(&mut self, partition: i32, offset: i64) {
         if let Some(unread) = &mut self.unread
             && unread.get(&partition).is_some_and(|&end| offset + 1 >= end)
         {
@@ -144,14 +174,14 @@ impl Source {
     }
 
     /// The client has read a partition to its end, also where the last offsets hold no record.
-    pub(super) fn reached_end(&mut self, partition: i32) {
+    pub(crate) fn reached_end(&mut self, partition: i32) {
         if let Some(unread) = &mut self.unread {
             unread.remove(&partition);
         }
     }
 
     /// Whether all that was there at the start has been read, where that was asked for.
-    pub(super) fn at_end(&self) -> bool {
+    pub(crate) fn at_end(&self) -> bool {
         self.unread.as_ref().is_some_and(BTreeMap::is_empty)
     }
 

@@ -48,6 +48,10 @@ async fn a_letter_fits_its_topic() {
     let (headers, bytes) = letter(&fixture.cluster, "dead");
     assert_eq!(headers["millstream.error.truncated"], "1048450");
     assert_eq!((&*headers["millstream.error.partition"], &*headers["millstream.error.offset"]), ("1", "0"));
+    assert_eq!(headers["millstream.error.timestamp"], "1000");
+    let sha256 = &headers["millstream.error.plugin.sha256"];
+    let version = headers["millstream.error.plugin"].strip_prefix("plugin0@").unwrap();
+    assert!(sha256.len() == 64 && sha256.starts_with(version), "{headers:?}");
     assert!((1_000_000..value.len()).contains(&bytes), "{bytes} bytes are left");
 }
 
@@ -112,6 +116,7 @@ async fn a_record_that_its_topic_does_not_take_follows_the_policy() {
                 let (headers, _) = letter(&fixture.cluster, "dead");
                 assert!(headers["millstream.error.reason"].contains(reason), "{headers:?}");
                 assert!(!headers.contains_key("millstream.error.plugin"), "{headers:?}");
+                assert!(!headers.contains_key("millstream.error.plugin.sha256"), "{headers:?}");
             }
         }
     }

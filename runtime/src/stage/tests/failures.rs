@@ -56,7 +56,7 @@ async fn a_rejected_record_follows_the_policy() {
         fixture.until_committed(1, 2).await;
         assert_eq!(values(&fixture.cluster, "out", 1), ["good"]);
         let letters = records(&fixture.cluster, "dead", 0);
-        assert_eq!(letters, vec![("bad".to_owned(), 1001, 6); dead]);
+        assert_eq!(letters, vec![("bad".to_owned(), 1001, 8); dead]);
         let status = &fixture.runtime.status()[0];
         assert_eq!((status.records_rejected, status.last_rejection.as_deref()), (1, Some("because")));
         fixture.runtime.shutdown().await;

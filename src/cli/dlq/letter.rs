@@ -1,0 +1,192 @@
+//! A dead letter: the record that it was, and what its last block of headers says.
+
+use millstream_runtime::stage::letter_headers as names;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+
+type Header = (String, Option<Vec<u8>>);
+
+/// A record of a dead letter topic.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Letter {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// Milliseconds since 1970.
+    pub(super) timestamp: Option<i64>,
+    /// None where no stage has written it.
+    pub(super) error: Option<Error>,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) value: Option<Vec<u8>>,
+    /// Without those of `error`.
+    pub(super) headers: Vec<Header>,
+}
+
+/// What happened, and to which record.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Error {
+    pub(super) reason: String,
+    pub(super) plugin: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) sha256: Option<String>,
+    pub(super) stage: String,
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// Letters of older nodes have none.
+    pub(super) timestamp: Option<i64>,
+    /// How many bytes the value had before it was cut.
+    pub(super) truncated: Option<u64>,
+    /// Records of the batch that the value is.
+    pub(super) batch_records: Option<u64>,
+}
+
+impl Letter {
+    pub(super) fn of(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+        let headers = headers.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)));
+        let (headers, error) = split(headers.collect());
+        Self {
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            error,
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers,
+        }
+    }
+
+    pub(super) fn place(&self) -> String {
+        format!("partition {} offset {}", self.partition, self.offset)
+    }
+
+    /// When the record was made, as far as the letter knows.
+    pub(super) fn original_timestamp(&self) -> Option<i64> {
+        let original = self.error.as_ref().and_then(|error| error.timestamp);
+        original.or(self.timestamp).filter(|timestamp| *timestamp >= 0)
+    }
+
+    /// Why this is not the record that it was, if so.
+    pub(super) fn incomplete(&self) -> Option<&'static str> {
+        match &self.error {
+            None => Some("no stage has written it"),
+            Some(Error { truncated: Some(_), .. }) => Some("its value is cut"),
+            Some(Error { batch_records: Some(_), .. }) => Some("it is a batch that can't be opened"),
+            Some(_) => None,
+        }
+    }
+}
+
+/// The record's own headers, and what the last block says.
+fn split(mut headers: Vec<Header>) -> (Vec<Header>, Option<Error>) {
+    let Some(begin) = headers.iter().rposition(|(name, _)| name == names::REASON) else {
+        return (headers, None);
+    };
+    let block = &headers[begin..];
+    if !block.iter().all(|(name, _)| name.starts_with(names::PREFIX)) {
+        return (headers, None);
+    }
+    match read(block) {
+        Some(error) => {
+            headers.truncate(begin);
+            (headers, Some(error))
+        }
+        None => (headers, None),
+    }
+}
+
+fn read(block: &[Header]) -> Option<Error> {
+    let text = |name: &str| {
+        let value = block.iter().find(|(header, _)| header == name)?.1.as_deref()?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    };
+    let label = text(names::PLUGIN);
+    let (plugin, version) = match label.as_deref().map(|label| label.rsplit_once('@')) {
+        Some(Some((plugin, version))) => (Some(plugin.to_owned()), Some(version.to_owned())),
+        _ => (label, None),
+    };
+    Some(Error {
+        reason: text(names::REASON)?,
+        plugin,
+        version,
+        sha256: text(names::PLUGIN_SHA256),
+        stage: text(names::STAGE)?,
+        topic: text(names::TOPIC)?,
+        partition: text(names::PARTITION)?.parse().ok()?,
+        offset: text(names::OFFSET)?.parse().ok()?,
+        timestamp: text(names::TIMESTAMP).and_then(|timestamp| timestamp.parse().ok()),
+        truncated: text(names::TRUNCATED).and_then(|bytes| bytes.parse().ok()),
+        batch_records: text(names::BATCH_RECORDS).and_then(|records| records.parse().ok()),
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    fn block(reason: &str) -> Vec<Header> {
+        let headers = [
+            (names::REASON, reason),
+            (names::PLUGIN, "a@b@v3:0f1e"),
+            (names::PLUGIN_SHA256, "0f1e2d"),
+            (names::STAGE, "p.s"),
+            (names::TOPIC, "orders"),
+            (names::PARTITION, "2"),
+            (names::OFFSET, "42"),
+            (names::TIMESTAMP, "1000"),
+        ];
+        headers.map(|(name, value)| (name.to_owned(), Some(value.into()))).into()
+    }
+
+    pub(in super::super) fn letter(reason: &str) -> Letter {
+        let (headers, error) = split(block(reason));
+        Letter { partition: 0, offset: 7, timestamp: Some(2000), error, key: None, value: None, headers }
+    }
+
+    #[test]
+    fn the_last_block_is_what_happened_last() {
+        let own = vec![("h".to_owned(), Some(b"x".to_vec())), ("none".to_owned(), None)];
+        let (headers, error) = split([own.clone(), block("first"), block("second")].concat());
+        assert_eq!(headers, [own, block("first")].concat(), "what happened before stays with the record");
+        let expected = Error {
+            reason: "second".into(),
+            plugin: Some("a@b".into()),
+            version: Some("v3:0f1e".into()),
+            sha256: Some("0f1e2d".into()),
+            stage: "p.s".into(),
+            topic: "orders".into(),
+            partition: 2,
+            offset: 42,
+            timestamp: Some(1000),
+            ..Error::default()
+        };
+        assert_eq!(error, Some(expected));
+        assert_eq!(letter("why").original_timestamp(), Some(1000));
+    }
+
+    #[test]
+    fn what_no_stage_has_written_is_no_letter() {
+        let mut behind = block("why");
+        behind.push(("h".to_owned(), None));
+        let mut cut = block("why");
+        cut.truncate(4);
+        let mut garbled = block("why");
+        garbled[5].1 = Some(b"two".to_vec());
+        for headers in [Vec::new(), behind, cut, garbled] {
+            assert_eq!(split(headers.clone()), (headers, None));
+        }
+    }
+
+    #[test]
+    fn some_letters_are_not_the_record_that_they_were() {
+        let mut whole = letter("why");
+        assert_eq!(whole.incomplete(), None);
+        for (name, expected) in [(names::TRUNCATED, "cut"), (names::BATCH_RECORDS, "batch")] {
+            let mut headers = block("why");
+            headers.push((name.to_owned(), Some(b"9".to_vec())));
+            whole.error = split(headers).1;
+            assert!(whole.incomplete().is_some_and(|why| why.contains(expected)), "{name}");
+        }
+        whole.error = None;
+        assert!(whole.incomplete().is_some());
+    }
+}

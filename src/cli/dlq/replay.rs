@@ -1,0 +1,290 @@
+//! `millstream dlq replay`: letters become records again, where they came from.
+//!
+//! Letters are sent in chunks. When the cluster has all of a chunk, the place behind it is committed; a replay that fails
+//! or is ended in between sends what was not committed once more the next time.
+
+mod filter;
+mod report;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use clap::Args;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord};
+
+use self::filter::Filter;
+use self::report::Report;
+use super::letter::{Error, Letter};
+use super::reader::{self, Next};
+use crate::cli::cluster::{Cluster, TopicPartition};
+use crate::cli::connection::Connection;
+use crate::cli::failure::Failure;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::output::Output;
+use crate::cli::position::Position;
+use crate::cli::produce::summary::{Deliveries, DeliveryContext};
+use crate::cli::produce::{deliver_rest, producer};
+
+/// Letters, and bytes of them, that are sent before the cluster is waited for.
+const CHUNK_LETTERS_MAX: u64 = 500;
+const CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    connection: Connection,
+
+    /// A dead letter topic: `millstream dlq list` shows them
+    topic: String,
+
+    #[command(flatten)]
+    filter: Filter,
+
+    /// Write to this topic rather than to those that the letters came from
+    #[arg(long, value_name = "TOPIC")]
+    to: Option<String>,
+
+    /// Give the records the time of now: for topics that do not take the original one
+    #[arg(long)]
+    new_timestamps: bool,
+
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(args: &ReplayArgs, output: &mut Output) -> Result<(), Failure> {
+    let interrupt = Interrupt::watch().map_err(Failure::Signals)?;
+    let cluster = Cluster::connect(&args.connection)?;
+    if args.to.as_ref() == Some(&args.topic) {
+        return Err(Failure::Usage(
+            "--to is the topic that the letters lie in: there they are already".to_owned(),
+        ));
+    }
+    let held = reader::held(&cluster, &args.topic, args.filter.partition)?;
+    // A filtered replay is for some letters; what the others wait for is not its business.
+    let group = args.filter.is_empty().then(|| format!("millstream-dlq-replay.{}", args.topic));
+    let progress = match &group {
+        Some(group) => Some(Cluster::connect_for_group(&args.connection, group)?),
+        None => None,
+    };
+    let ranges = ranges(args, &cluster, held, progress.as_ref())?;
+    let deliveries = Arc::new(Deliveries::default());
+    let settings = [("acks", "all"), ("enable.idempotence", "true")];
+    let mut replay = Replay {
+        args,
+        cluster: &cluster,
+        producer: producer(&args.connection, &settings, Arc::clone(&deliveries))?,
+        deliveries,
+        progress,
+        targets: BTreeMap::new(),
+        chunk: Chunk::default(),
+        report: Report::new(&args.topic, group, args.dry_run),
+    };
+    let replayed =
+        reader::read(&args.connection, &args.topic, &ranges, &interrupt, |letter| replay.take(&letter))
+            .and_then(|whole| replay.end(whole, &ranges));
+    let Replay { mut report, deliveries, .. } = replay;
+    if !args.dry_run {
+        report.delivered = deliveries.outcome().0;
+    }
+    report.interrupted = interrupt.requested();
+    if report.group.is_some() {
+        report.left = Some(left(args, &cluster, &ranges, &report.positions)?);
+    }
+    report.print(output)?;
+    replayed
+}
+
+/// What is looked at: from where the last replay came to, or from where the filter says.
+fn ranges(
+    args: &ReplayArgs,
+    cluster: &Cluster,
+    mut held: BTreeMap<i32, Range<i64>>,
+    progress: Option<&Cluster>,
+) -> Result<BTreeMap<i32, Range<i64>>, Failure> {
+    if let Some(progress) = progress {
+        let partitions: Vec<TopicPartition> = held.keys().map(|index| (args.topic.clone(), *index)).collect();
+        for ((_, partition), committed) in progress.committed(&partitions)? {
+            if let Some(range) = held.get_mut(&partition) {
+                range.start = committed.offset.clamp(range.start, range.end);
+            }
+        }
+        return Ok(held);
+    }
+    if let (Some(partition), Some(offset)) = (args.filter.partition, args.filter.offset) {
+        let range = held.get(&partition).filter(|range| range.contains(&offset));
+        if range.is_none() {
+            let action = format!("read {}", args.topic);
+            let reason = format!("there is no letter at partition {partition} offset {offset}");
+            return Err(Failure::Client { action, reason });
+        }
+        return Ok(BTreeMap::from([(partition, offset..offset + 1)]));
+    }
+    reader::from(cluster, &args.topic, held, args.filter.from.unwrap_or(Position::Beginning))
+}
+
+/// Letters that wait for the next replay.
+fn left(
+    args: &ReplayArgs,
+    cluster: &Cluster,
+    ranges: &BTreeMap<i32, Range<i64>>,
+    positions: &BTreeMap<i32, i64>,
+) -> Result<u64, Failure> {
+    let held = reader::held(cluster, &args.topic, None)?;
+    let wait = held.iter().map(|(partition, held)| {
+        let from = positions.get(partition).copied().or(ranges.get(partition).map(|range| range.start));
+        held.end.saturating_sub(from.unwrap_or(held.start).max(held.start)).max(0).unsigned_abs()
+    });
+    Ok(wait.sum())
+}
+
+struct Replay<'a> {
+    args: &'a ReplayArgs,
+    cluster: &'a Cluster,
+    producer: BaseProducer<DeliveryContext>,
+    deliveries: Arc<Deliveries>,
+    /// Commits how far this has come; none if that is not remembered.
+    progress: Option<Cluster>,
+    /// How many partitions the topics have that were written to.
+    targets: BTreeMap<String, i32>,
+    chunk: Chunk,
+    report: Report,
+}
+
+/// What was sent and not waited for yet.
+#[derive(Default)]
+struct Chunk {
+    letters: u64,
+    bytes: usize,
+    /// The last topic that something was sent to, for messages.
+    topic: String,
+    /// Where each partition of the letters goes on.
+    next: BTreeMap<i32, i64>,
+}
+
+impl Replay<'_> {
+    fn take(&mut self, letter: &Letter) -> Result<Next, Failure> {
+        if !self.args.filter.matches(letter) {
+            self.report.others += 1;
+            return Ok(Next::Letter);
+        }
+        match (letter.incomplete(), &letter.error) {
+            (None, Some(error)) => self.send(letter, error)?,
+            (why, _) => self.report.leave(letter, why.unwrap_or_default()),
+        }
+        self.chunk.next.insert(letter.partition, letter.offset + 1);
+        if self.chunk.letters >= CHUNK_LETTERS_MAX || self.chunk.bytes >= CHUNK_BYTES_MAX {
+            self.end_chunk()?;
+        }
+        Ok(Next::Letter)
+    }
+
+    fn send(&mut self, letter: &Letter, error: &Error) -> Result<(), Failure> {
+        let topic = self.args.to.as_ref().unwrap_or(&error.topic);
+        let partitions = self.partitions_of(topic)?;
+        // Where it lay, so that its key stays in its partition whoever chose that.
+        let partition = (*topic == error.topic && error.partition < partitions).then_some(error.partition);
+        self.report.count(topic, letter, error);
+        if self.args.dry_run {
+            return Ok(());
+        }
+        let bytes = letter.key.as_ref().map_or(0, Vec::len) + letter.value.as_ref().map_or(0, Vec::len);
+        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, bytes);
+        record.partition = partition;
+        record.key = letter.key.as_deref();
+        record.payload = letter.value.as_deref();
+        record.timestamp = if self.args.new_timestamps { None } else { letter.original_timestamp() };
+        record.headers = headers(letter);
+        self.producer
+            .send(record)
+            .map_err(|(error, _)| Failure::kafka(format!("produce to {topic}"), &error))?;
+        self.chunk.letters += 1;
+        self.chunk.bytes += bytes;
+        self.chunk.topic.clone_from(topic);
+        Ok(())
+    }
+
+    fn partitions_of(&mut self, topic: &str) -> Result<i32, Failure> {
+        if let Some(partitions) = self.targets.get(topic) {
+            return Ok(*partitions);
+        }
+        let Some(found) = self.cluster.find_topic(topic)? else {
+            return Err(Failure::Client {
+                action: format!("replay to {topic}"),
+                reason: "the topic does not exist: create it, or name another one with --to".to_owned(),
+            });
+        };
+        let partitions = i32::try_from(found.partitions.len()).unwrap_or(i32::MAX);
+        self.targets.insert(topic.to_owned(), partitions);
+        Ok(partitions)
+    }
+
+    /// Waits until the cluster has what was sent, and remembers that.
+    fn end_chunk(&mut self) -> Result<(), Failure> {
+        let chunk = std::mem::take(&mut self.chunk);
+        if self.args.dry_run {
+            return Ok(());
+        }
+        deliver_rest(&self.producer, &chunk.topic)?;
+        if let (_, Some((reason, code))) = self.deliveries.outcome() {
+            return Err(Failure::Incomplete(refused(&reason, code)));
+        }
+        if let Some(progress) = &self.progress
+            && !chunk.next.is_empty()
+        {
+            let offset = |(partition, offset): (&i32, &i64)| ((self.args.topic.clone(), *partition), *offset);
+            progress.commit(&chunk.next.iter().map(offset).collect())?;
+            self.report.positions.extend(chunk.next);
+        }
+        Ok(())
+    }
+
+    /// The end of what there was, if `whole`.
+    fn end(&mut self, whole: bool, ranges: &BTreeMap<i32, Range<i64>>) -> Result<(), Failure> {
+        if whole {
+            // Also behind offsets that hold nothing.
+            let ends = ranges.iter().filter(|(_, range)| !range.is_empty());
+            self.chunk.next.extend(ends.map(|(partition, range)| (*partition, range.end)));
+        }
+        self.end_chunk()
+    }
+}
+
+fn headers(letter: &Letter) -> Option<OwnedHeaders> {
+    if letter.headers.is_empty() {
+        return None;
+    }
+    let empty = OwnedHeaders::new_with_capacity(letter.headers.len());
+    let insert = |headers: OwnedHeaders, (key, value): &(String, Option<Vec<u8>>)| {
+        headers.insert(Header { key, value: value.as_ref() })
+    };
+    Some(letter.headers.iter().fold(empty, insert))
+}
+
+/// Why letters were not taken, and what to do.
+fn refused(reason: &str, code: Option<RDKafkaErrorCode>) -> String {
+    let remedy = match code {
+        Some(RDKafkaErrorCode::InvalidTimestamp) => {
+            "the topic does not take the records' original timestamps: pass --new-timestamps, or raise the topic's \
+             message.timestamp.before.max.ms and message.timestamp.after.max.ms, and replay again"
+        }
+        _ => "replay again when that is mended, or to another topic with --to",
+    };
+    format!("not all letters were taken ({reason}): {remedy}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_timestamp_is_told_from_other_reasons() {
+        assert!(refused("r", Some(RDKafkaErrorCode::InvalidTimestamp)).contains("--new-timestamps"));
+        assert!(refused("r", Some(RDKafkaErrorCode::MessageSizeTooLarge)).contains("(r): replay again"));
+        assert!(!refused("r", None).contains("--new-timestamps"));
+    }
+}
