@@ -6,6 +6,7 @@
 //! | `GET /readyz` | | 200 while it serves |
 //! | `GET /metrics` | | Prometheus' text format |
 //! | `GET /v1/status` | | the node and its stages, JSON |
+//! | `GET /v1/logs` | see [`logs`] | lines that plugins have logged, JSON; waits for them if asked to |
 //! | `GET /v1/topics` | | topic names and their partition counts, JSON |
 //! | `GET /v1/plugins` | | the uploaded plugins, JSON |
 //! | `PUT /v1/plugins/{sha256}` | a component | 204; 422 if it can be no plugin, or hashes to something else |
@@ -25,6 +26,7 @@
 
 mod body;
 mod guard;
+mod logs;
 mod server;
 mod versions;
 
@@ -100,6 +102,7 @@ fn router(node: Arc<NodeState>, address: SocketAddr) -> Router {
         .route("/readyz", get(|| async { "ready\n" }))
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
+        .merge(logs::routes())
         .route("/v1/topics", get(topics))
         .route("/v1/plugins", get(plugins))
         .route("/v1/plugins/{sha256}", put(upload).layer(component).layer(turn))

@@ -23,6 +23,7 @@ use millstream_broker::broker::{RunningBroker, StartError};
 use millstream_broker::clock::SystemClock;
 use millstream_broker::config::BrokerConfig;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
+use millstream_runtime::plugin::PluginLogs;
 use millstream_runtime::runtime::Runtime;
 use millstream_runtime::stage::{RuntimeMetrics, StageStatus};
 use prometheus_client::registry::Registry;
@@ -184,6 +185,16 @@ impl NodeState {
 
     pub(crate) fn stages(&self) -> Vec<StageStatus> {
         self.runtime.status()
+    }
+
+    /// The last lines of all plugins.
+    pub(crate) fn logs(&self) -> &Arc<PluginLogs> {
+        self.runtime.logs()
+    }
+
+    /// Waits until the node is told to stop.
+    pub(crate) async fn stopping(&self) {
+        self.stop.cancelled().await;
     }
 
     /// Every metric, in Prometheus' text format.

@@ -12,6 +12,7 @@ mod call;
 mod error;
 mod host;
 mod instance;
+mod kept;
 mod log;
 mod redpanda;
 mod stdio;
@@ -26,6 +27,7 @@ use crate::engine::{Contract, EngineState, Export, Interface, PluginForm};
 
 pub use error::{PluginError, StartError};
 pub use instance::{Instance, InstanceConfig, StageNames};
+pub use kept::{ANSWER_LINES_MAX, KeptLine, KeptLines, LineFilter, LineOrigin, PluginLogs};
 pub use log::{LogLevel, PluginLog, TracingLog};
 
 pub(crate) use host::{HostState, link_host};

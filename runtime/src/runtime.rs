@@ -21,6 +21,7 @@ use self::inlines::Inlines;
 use crate::clock::SharedClock;
 use crate::inline::{Inline, InlineSpec};
 use crate::pipeline::{Pipeline, PipelineSpec, Problem};
+use crate::plugin::PluginLogs;
 use crate::stage::{PortFactory, RuntimeMetrics, StageEvent, StageShared, StageSpec, StageStatus, run_stage};
 
 /// Events that wait for their listener.
@@ -38,6 +39,7 @@ pub struct Runtime<F> {
     inlines: Inlines,
     changes: tokio::sync::Mutex<()>,
     events: mpsc::Sender<StageEvent>,
+    logs: Arc<PluginLogs>,
     /// Until somebody asks for it.
     event_receiver: Mutex<Option<mpsc::Receiver<StageEvent>>>,
 }
@@ -79,6 +81,7 @@ impl<F: PortFactory> Runtime<F> {
         Self {
             factory: Arc::new(factory),
             metrics,
+            logs: Arc::new(PluginLogs::new(Arc::clone(&clock))),
             clock,
             handle,
             stop: CancellationToken::new(),
@@ -179,6 +182,11 @@ impl<F: PortFactory> Runtime<F> {
         self.inlines.shutdown().await;
     }
 
+    /// The last lines of all plugins.
+    pub fn logs(&self) -> &Arc<PluginLogs> {
+        &self.logs
+    }
+
     /// The ingests and views of a pipeline.
     pub fn inlines(&self, pipeline: &str) -> Vec<Inline> {
         self.inlines.of(pipeline)
@@ -198,13 +206,13 @@ impl<F: PortFactory> Runtime<F> {
     }
 
     fn share(&self, spec: StageSpec) -> Arc<StageShared> {
-        Arc::new(StageShared::new(spec, &self.metrics, Arc::clone(&self.clock), self.events.clone()))
+        let (clock, events, logs) = (Arc::clone(&self.clock), self.events.clone(), Arc::clone(&self.logs));
+        Arc::new(StageShared::new(spec, &self.metrics, clock, events, logs))
     }
 
     fn start(&self, spec: StageSpec) -> Running {
         let parallelism = spec.parallelism;
-        let shared =
-            Arc::new(StageShared::new(spec, &self.metrics, Arc::clone(&self.clock), self.events.clone()));
+        let shared = self.share(spec);
         let (stop, tasks) = (self.stop.child_token(), TaskTracker::new());
         for task in 0..parallelism {
             let run = run_stage(Arc::clone(&shared), Arc::clone(&self.factory), task, stop.clone());

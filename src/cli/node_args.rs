@@ -97,6 +97,8 @@ pub(crate) enum PluginCommand {
     List(StatusArgs),
     /// List what was deployed of a plugin
     Versions(PluginVersionsArgs),
+    /// Show lines that plugins have logged
+    Logs(PluginLogsArgs),
     /// Run another version of a plugin: swapped between two batches, and taken back if it crashes
     Deploy(PluginDeployArgs),
     /// Run the version that is tried on some partitions on all of them
@@ -138,6 +140,48 @@ pub(crate) struct PluginVersionsArgs {
     /// The plugin
     #[arg(value_name = "PIPELINE/PLUGIN")]
     pub(crate) name: PluginName,
+}
+
+/// Whose lines are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogsOf {
+    pub(crate) pipeline: String,
+    pub(crate) stage: Option<String>,
+    pub(crate) plugin: Option<String>,
+}
+
+impl std::str::FromStr for LogsOf {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let names: Vec<&str> = text.split('/').collect();
+        if names.len() > 3 || names.iter().any(|name| name.is_empty()) {
+            return Err(
+                "write PIPELINE, PIPELINE/STAGE or PIPELINE/STAGE/PLUGIN, as `millstream top` shows them",
+            );
+        }
+        let name = |at: usize| names.get(at).map(|name| (*name).to_owned());
+        Ok(Self { pipeline: name(0).unwrap_or_default(), stage: name(1), plugin: name(2) })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginLogsArgs {
+    #[command(flatten)]
+    pub(crate) connection: AdminConnection,
+
+    /// Whose lines: of a pipeline, of a stage, ingest or view of it, or of one plugin there
+    #[arg(value_name = "PIPELINE[/STAGE[/PLUGIN]]")]
+    pub(crate) of: LogsOf,
+
+    /// How many of the last lines
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value = "100",
+          value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) lines: u32,
+
+    /// Go on with those that come, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]

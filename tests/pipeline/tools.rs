@@ -240,3 +240,83 @@ fn what_cannot_be_replayed_is_said_and_stays() {
     }
     assert!(node.stop().status.success());
 }
+
+/// Lines of stages and ingests, each by itself; those that come while somebody waits; and that waiting has an end.
+#[test]
+fn lines_of_plugins_are_shown_and_followed() {
+    let node = Node::start();
+    let (_dir, file) = pipeline_file(&format!(
+        "pipeline: noisy\ntopics: {{in: {{partitions: 1}}, checked: {{partitions: 1}}, out: {{partitions: 1}}}}\n\
+         plugins: {{hostile: {HOSTILE}}}\n\
+         stages:\n  pass: {{from: in, plugin: hostile, to: out}}\ningests:\n  check: {{topic: checked, plugin: hostile}}\n"
+    ));
+    succeed(&apply(&node, &file));
+    let none = admin(&node, &["plugin", "logs", "noisy/pass"]);
+    assert!(none.status.success() && none.stderr.contains("there are no lines"), "{}", none.stderr);
+    let mut follower = Command::new(env!("CARGO_BIN_EXE_millstream"))
+        .args(["plugin", "logs", "noisy/pass/hostile", "--follow", "--admin", &node.admin().to_string()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut lines = std::io::BufReader::new(follower.stdout.take().expect("it is piped"));
+
+    // More than a plugin may log in a second.
+    let producer = producer(&node.bootstrap());
+    produce(&producer, "in", "flood log");
+    producer.flush(PATIENCE).expect("everything is acknowledged");
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut lines, &mut line).expect("a line comes");
+    assert!(line.ends_with("ERROR pass/hostile@v1: \u{fffd}[31mline 0\n"), "{line:?}");
+    follower.kill().expect("it runs");
+    follower.wait().expect("a child can be waited for");
+
+    let logs = |of: &str, n: &str| {
+        let ended = admin(&node, &["plugin", "logs", of, "-n", n, "--json"]);
+        assert!(ended.status.success(), "{}", ended.stderr);
+        ended
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+            .collect::<Vec<_>>()
+    };
+    let last = logs("noisy/pass", "2");
+    assert_eq!((last.len(), &last[0]["stage"]), (2, &json!("pass")));
+    let dropped =
+        |line: &Value| line["text"].as_str().is_some_and(|text| text.contains("lines of this plugin were"));
+    assert!(logs("noisy", "1000").iter().any(dropped), "the limits of the node's log hold here, too");
+    assert_eq!(last[1]["seq"].as_u64(), last[0]["seq"].as_u64().map(|seq| seq + 1));
+    assert_eq!(logs("noisy/check", "10"), Vec::<Value>::new());
+    // The batch is refused; what the plugin said is kept.
+    produce(&producer, "checked", "panic");
+    producer.flush(PATIENCE).expect("everything is answered");
+    let panicked = |line: &Value| line["text"].as_str().is_some_and(|text| text.contains("told to panic"));
+    assert!(until(|| logs("noisy/check/hostile", "10").iter().any(panicked)));
+    assert_eq!(logs("noisy/check/other", "1"), Vec::<Value>::new());
+
+    // Those who wait are few, and do not keep the node from stopping.
+    let ask = |query: &str| {
+        let stream = std::net::TcpStream::connect(node.admin()).expect("the node accepts connections");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        let head = format!("GET /v1/logs?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        std::io::Write::write_all(&mut &stream, head.as_bytes()).expect("the node reads");
+        stream
+    };
+    let answer = |mut stream: std::net::TcpStream| {
+        let mut text = String::new();
+        let _ = std::io::Read::read_to_string(&mut stream, &mut text);
+        text
+    };
+    assert!(answer(ask("after=x")).starts_with("HTTP/1.1 400"));
+    let waiting: Vec<_> = (0..24).map(|_| ask("pipeline=none&after=0&wait_ms=30000")).collect();
+    let refused = waiting.iter().filter(|stream| {
+        stream.set_read_timeout(Some(std::time::Duration::from_millis(200))).expect("a timeout can be set");
+        let mut first = [0; 12];
+        matches!(std::io::Read::read(&mut &**stream, &mut first), Ok(12) if first == *b"HTTP/1.1 503")
+    });
+    assert!(refused.count() >= 8, "not all of them may wait");
+    assert!(answer(ask("pipeline=none&after=0")).starts_with("HTTP/1.1 200"));
+    let before = now_ms();
+    assert!(node.stop().status.success());
+    assert!(now_ms() - before < 10_000, "it took {} ms", now_ms() - before);
+    drop(waiting);
+}

@@ -13,7 +13,8 @@ const LINE_BYTES_MAX: usize = 4096;
 const LINES_PER_SECOND: u32 = 100;
 const LINES_BURST: u32 = 200;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     Trace,
     Debug,

@@ -65,7 +65,8 @@ impl Chain {
         let (spec, clock) = (&shared.spec, shared.clock());
         let mut links = Vec::with_capacity(plugins.len());
         for (index, link) in plugins.iter().enumerate() {
-            let config = link.instance_config(spec, clock);
+            let mut config = link.instance_config(spec, clock);
+            config.log = shared.keep_lines(link, config.log);
             let (name, plugin) = (link.name.clone(), Arc::clone(&link.plugin));
             let instance = Instance::start(&plugin, config.clone()).await.map_err(|error| (index, error))?;
             let usage = InstanceUsage::new(shared.usage(index), instance.memory_bytes());

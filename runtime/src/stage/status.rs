@@ -15,12 +15,13 @@ use tokio::sync::mpsc;
 
 use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
 use super::port::TopicPartition;
-use super::spec::{OnError, StageSpec};
+use super::spec::{OnError, StagePlugin, StageSpec};
 use super::unit::UnitCounts;
 use super::usage::{PluginUsage, UsageStatus};
 use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::engine::{Contract, PluginForm};
+use crate::plugin::{LineOrigin, PluginLog, PluginLogs};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -305,6 +306,7 @@ pub(crate) struct StageShared {
     events: mpsc::Sender<StageEvent>,
     pub(crate) metrics: StageMetrics,
     clock: SharedClock,
+    logs: Arc<PluginLogs>,
     /// By the plugins' places in the chain.
     usages: Vec<Arc<PluginUsage>>,
     life: Mutex<Life>,
@@ -325,6 +327,7 @@ impl StageShared {
         metrics: &RuntimeMetrics,
         clock: SharedClock,
         events: mpsc::Sender<StageEvent>,
+        logs: Arc<PluginLogs>,
     ) -> Self {
         let metrics = StageMetrics::new(metrics, &spec);
         let life = Life {
@@ -336,7 +339,7 @@ impl StageShared {
         };
         let deployments = Deployments::new(spec.plugins.clone(), spec.canary.clone());
         let usages = spec.plugins.iter().map(|_| Arc::default()).collect();
-        Self { spec, deployments, events, metrics, clock, usages, life: Mutex::new(life) }
+        Self { spec, deployments, events, metrics, clock, logs, usages, life: Mutex::new(life) }
     }
 
     /// Decides what follows from a crash of a plugin. What a rollback means for the plugin's versions is for others
@@ -419,6 +422,18 @@ impl StageShared {
     /// Of the plugin at that place; whatever its version is.
     pub(super) fn usage(&self, index: usize) -> Arc<PluginUsage> {
         Arc::clone(&self.usages[index])
+    }
+
+    /// Where a plugin's lines go, and for a while those who ask find them.
+    pub(super) fn keep_lines(&self, plugin: &StagePlugin, log: Arc<dyn PluginLog>) -> Arc<dyn PluginLog> {
+        let StageSpec { pipeline, name, .. } = &self.spec;
+        let origin = LineOrigin {
+            pipeline: pipeline.clone(),
+            stage: name.clone(),
+            plugin: plugin.name.clone(),
+            version: plugin.version,
+        };
+        self.logs.keep(origin, log)
     }
 
     pub(crate) fn clock(&self) -> &SharedClock {

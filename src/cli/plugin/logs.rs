@@ -1,0 +1,102 @@
+//! `millstream plugin logs`: what plugins say.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::admin_client::{AdminClient, path_segment};
+use crate::cli::failure::Failure;
+use crate::cli::interrupt::Interrupt;
+use crate::cli::node_args::{LogsOf, PluginLogsArgs};
+use crate::cli::output::{Output, remark};
+use crate::cli::timestamp;
+
+/// How long the node waits for a line before it says that there is none, and Ctrl-C is looked at.
+const WAIT_MS: u64 = 1000;
+
+#[derive(Debug, Deserialize)]
+struct Answer {
+    begun_ms: i64,
+    lines: Vec<Line>,
+    after: u64,
+    lost: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Line {
+    seq: u64,
+    time_ms: i64,
+    level: String,
+    pipeline: String,
+    stage: String,
+    plugin: String,
+    version: u32,
+    text: String,
+}
+
+pub(super) fn run(args: &PluginLogsArgs, output: &mut Output) -> Result<(), Failure> {
+    let interrupt = Interrupt::watch().map_err(Failure::Signals)?;
+    let client = AdminClient::new(&args.connection);
+    let whose = whose(&args.of);
+    let mut answer: Answer = client.get(&format!("/v1/logs?{whose}&newest={}", args.lines))?;
+    if answer.lines.is_empty() && !args.follow {
+        remark("there are no lines: `millstream plugin list` shows the plugins that run");
+    }
+    print(&answer, output)?;
+    while args.follow && !interrupt.requested() {
+        output.flush()?;
+        let (begun_ms, after) = (answer.begun_ms, answer.after);
+        answer = client.get(&format!("/v1/logs?{whose}&after={after}&wait_ms={WAIT_MS}"))?;
+        if answer.begun_ms != begun_ms {
+            remark("the node has been started anew: lines from before are gone");
+            answer = client.get(&format!("/v1/logs?{whose}&after=0"))?;
+        }
+        print(&answer, output)?;
+    }
+    Ok(())
+}
+
+fn whose(of: &LogsOf) -> String {
+    let LogsOf { pipeline, stage, plugin } = of;
+    let mut query = format!("pipeline={}", path_segment(pipeline));
+    for (name, value) in [("stage", stage), ("plugin", plugin)] {
+        if let Some(value) = value {
+            query += &format!("&{name}={}", path_segment(value));
+        }
+    }
+    query
+}
+
+fn print(answer: &Answer, output: &mut Output) -> Result<(), Failure> {
+    if answer.lost > 0 {
+        output.flush()?;
+        remark(format_args!("{} lines, of these plugins or others, came too fast and are lost", answer.lost));
+    }
+    for line in &answer.lines {
+        if output.json() {
+            output.document(line)?;
+            continue;
+        }
+        let Line { time_ms, level, stage, plugin, version, text, .. } = line;
+        let (time, level) = (timestamp::format(*time_ms), level.to_uppercase());
+        output.line(format_args!("{time} {level:<5} {stage}/{plugin}@v{version}: {text}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_a_query() {
+        let check = |text: &str, expected: Result<&str, ()>| {
+            let of = text.parse::<LogsOf>().map_err(|_| ());
+            assert_eq!(of.map(|of| whose(&of)), expected.map(str::to_owned), "{text}");
+        };
+        check("p", Ok("pipeline=p"));
+        check("p/s", Ok("pipeline=p&stage=s"));
+        check("p&a/s/x", Ok("pipeline=p%26a&stage=s&plugin=x"));
+        for wrong in ["", "p/", "/s", "p//x", "p/s/x/y"] {
+            check(wrong, Err(()));
+        }
+    }
+}
