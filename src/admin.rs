@@ -7,6 +7,7 @@
 //! | `GET /metrics` | | Prometheus' text format |
 //! | `GET /v1/status` | | the node and its stages, JSON |
 //! | `GET /v1/logs` | see [`logs`] | lines that plugins have logged, JSON; waits for them if asked to |
+//! | `GET /v1/tap` | see [`tap`] | what passes a stage, for as long as somebody reads it; 404 if there is no such stage |
 //! | `GET /v1/topics` | | topic names and their partition counts, JSON |
 //! | `GET /v1/plugins` | | the uploaded plugins, JSON |
 //! | `PUT /v1/plugins/{sha256}` | a component | 204; 422 if it can be no plugin, or hashes to something else |
@@ -28,6 +29,7 @@ mod body;
 mod guard;
 mod logs;
 mod server;
+mod tap;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -103,6 +105,7 @@ fn router(node: Arc<NodeState>, address: SocketAddr) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/status", get(status))
         .merge(logs::routes())
+        .merge(tap::routes())
         .route("/v1/topics", get(topics))
         .route("/v1/plugins", get(plugins))
         .route("/v1/plugins/{sha256}", put(upload).layer(component).layer(turn))

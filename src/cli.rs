@@ -23,6 +23,7 @@ mod plugin;
 mod position;
 mod produce;
 mod storage;
+mod tap;
 mod timestamp;
 mod top;
 mod topic;
@@ -79,6 +80,8 @@ enum Command {
     Status(node_args::StatusArgs),
     /// Watch pipelines, stages and plugins: rates, errors, processor time, memory
     Top(top::TopArgs),
+    /// Look at records as they pass a stage, an ingest or a view: before it, after it, and what became of them
+    Tap(tap::TapArgs),
     /// List and delete pipelines
     #[command(subcommand)]
     Pipeline(node_args::PipelineCommand),
@@ -112,6 +115,7 @@ impl Command {
             | Self::Apply(_)
             | Self::Status(_)
             | Self::Top(_)
+            | Self::Tap(_)
             | Self::Pipeline(_)
             | Self::Plugin(_)
             | Self::Dlq(_)
@@ -158,6 +162,7 @@ fn dispatch(command: Command, output: &mut Output) -> Result<(), Failure> {
         Command::Apply(args) => pipeline::apply(&args, output),
         Command::Status(args) => pipeline::status(&args, output),
         Command::Top(args) => top::run(&args, output),
+        Command::Tap(args) => tap::run(&args, output),
         Command::Pipeline(command) => pipeline::run(command, output),
         Command::Plugin(command) => plugin::run(command, output),
         Command::Dlq(command) => dlq::run(command, output),

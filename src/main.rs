@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod compile_plugin;
 mod node;
+mod record_json;
 
 use std::process::ExitCode;
 

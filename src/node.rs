@@ -25,7 +25,7 @@ use millstream_broker::config::BrokerConfig;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
 use millstream_runtime::plugin::PluginLogs;
 use millstream_runtime::runtime::Runtime;
-use millstream_runtime::stage::{RuntimeMetrics, StageStatus};
+use millstream_runtime::stage::{RuntimeMetrics, StageStatus, Tap, TapError, TapFilter};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -190,6 +190,11 @@ impl NodeState {
     /// The last lines of all plugins.
     pub(crate) fn logs(&self) -> &Arc<PluginLogs> {
         self.runtime.logs()
+    }
+
+    /// Lets somebody look at what passes a stage, an ingest or a view.
+    pub(crate) fn tap(&self, pipeline: &str, stage: &str, filter: TapFilter) -> Result<Tap, TapError> {
+        self.runtime.tap(pipeline, stage, filter)
     }
 
     /// Waits until the node is told to stop.

@@ -22,7 +22,10 @@ use crate::clock::SharedClock;
 use crate::inline::{Inline, InlineSpec};
 use crate::pipeline::{Pipeline, PipelineSpec, Problem};
 use crate::plugin::PluginLogs;
-use crate::stage::{PortFactory, RuntimeMetrics, StageEvent, StageShared, StageSpec, StageStatus, run_stage};
+use crate::stage::{
+    PortFactory, RuntimeMetrics, StageEvent, StageShared, StageSpec, StageStatus, Tap, TapError, TapFilter,
+    run_stage,
+};
 
 /// Events that wait for their listener.
 const EVENTS_MAX: usize = 256;
@@ -185,6 +188,14 @@ impl<F: PortFactory> Runtime<F> {
     /// The last lines of all plugins.
     pub fn logs(&self) -> &Arc<PluginLogs> {
         &self.logs
+    }
+
+    /// Lets somebody look at what passes a stage, an ingest or a view.
+    pub fn tap(&self, pipeline: &str, stage: &str, filter: TapFilter) -> Result<Tap, TapError> {
+        let running = self.lock().get(&key(pipeline, stage)).map(|running| Arc::clone(&running.shared));
+        let shared = running.or_else(|| self.inlines.shared(pipeline, stage));
+        let unknown = || TapError::NoStage { pipeline: pipeline.to_owned(), stage: stage.to_owned() };
+        shared.ok_or_else(unknown)?.taps.open(filter)
     }
 
     /// The ingests and views of a pipeline.

@@ -24,6 +24,7 @@ mod port;
 mod rejections;
 mod spec;
 mod status;
+mod tap;
 mod task;
 mod topic;
 mod unit;
@@ -44,6 +45,7 @@ pub use spec::{OnError, PARALLELISM_MAX, PLUGINS_MAX, Previous, StagePlugin, Sta
 pub use status::{
     CanaryStatus, PluginStatus, RuntimeMetrics, StageEvent, StageFailure, StageState, StageStatus,
 };
+pub use tap::{Tap, TapError, TapFate, TapFilter, TapNews, TapRecord, TapSide};
 pub use topic::{TopicInfo, TopicRules};
 pub use usage::UsageStatus;
 
@@ -51,7 +53,9 @@ pub(crate) use chain::Chain;
 pub(crate) use chains::Chains;
 pub(crate) use deployment::{AfterCrash, Crash, Deployment};
 pub(crate) use mill::{Halt, start_chains};
+pub(crate) use rejections::Rejections;
 pub(crate) use status::StageShared;
+pub(crate) use tap::TappedBatch;
 pub(crate) use task::run_stage;
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The admin listener, as the command line asks it.
 
+use std::io::Read;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -37,6 +38,17 @@ impl AdminClient {
 
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.answer(self.agent.get(self.url(path)).call())
+    }
+
+    /// An answer that goes on for as long as it is read.
+    pub(super) fn stream(&self, path: &str) -> Result<impl Read + use<>, Failure> {
+        let config = self.agent.get(self.url(path)).config();
+        let sent = config.timeout_global(None).timeout_recv_response(Some(TIMEOUT)).build().call();
+        let mut response = sent.map_err(|error| self.unreachable(&error))?;
+        match response.status().is_success() {
+            true => Ok(response.into_body().into_with_config().limit(u64::MAX).reader()),
+            false => Err(self.refused(&mut response)),
+        }
     }
 
     pub(super) fn post<T: DeserializeOwned>(

@@ -1,6 +1,6 @@
 //! `millstream consume`: print the records of topics, from anywhere, alone or as a member of a group.
 
-pub(super) mod format;
+mod format;
 pub(super) mod source;
 
 use std::time::Duration;

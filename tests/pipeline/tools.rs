@@ -320,3 +320,80 @@ fn lines_of_plugins_are_shown_and_followed() {
     assert!(now_ms() - before < 10_000, "it took {} ms", now_ms() - before);
     drop(waiting);
 }
+
+/// A client of `millstream tap`, and its lines.
+fn tap(
+    node: &Node,
+    args: &[&str],
+) -> (std::process::Child, std::io::Lines<std::io::BufReader<std::process::ChildStdout>>) {
+    let mut client = Command::new(env!("CARGO_BIN_EXE_millstream"))
+        .args([&["tap"], args, &["--json", "--admin", &node.admin().to_string()]].concat())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let stdout = std::io::BufReader::new(client.stdout.take().expect("it is piped"));
+    (client, std::io::BufRead::lines(stdout))
+}
+
+/// What passes a stage and an ingest, and what becomes of it; a tap ends with its client, with its records, and with its
+/// stage.
+#[test]
+fn records_are_seen_as_they_pass() {
+    let node = Node::start();
+    let (_dir, _) = put_aside(&node, "");
+    let place = |record: &Value| {
+        let text = |key: &str| record[key].as_str().unwrap_or("-").to_owned();
+        format!(
+            "{} {}-{} {} {} {}",
+            text("side"),
+            text("topic"),
+            record["partition"],
+            record["offset"],
+            text("fate"),
+            text("value")
+        )
+    };
+    let (mut client, lines) = tap(&node, &["orders/check", "-n", "3"]);
+    let (mut dead, dead_lines) =
+        tap(&node, &["orders/check", "--filter", "fate=dead_lettered", "-f", "partition=1"]);
+    let (mut gone, _) = tap(&node, &["orders/check"]);
+    // Until all of them look: who does not, misses what passes.
+    let open = std::thread::spawn(move || lines.map(|line| line.expect("a line")).collect::<Vec<String>>());
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    produce_whole(&node, "in", 1, "k", "fine", now_ms());
+    produce_whole(&node, "in", 1, "k", "reject", now_ms());
+    let seen: Vec<Value> = open
+        .join()
+        .expect("three lines")
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let expected = ["in in-1 0 passed fine", "out out-1 0 - fine", "in in-1 1 dead_lettered reject"];
+    assert_eq!(seen.iter().map(place).collect::<Vec<_>>(), expected);
+    assert_eq!((&seen[2]["plugin"], &seen[2]["reason"]), (&json!("hostile"), &json!("told to reject")));
+    assert_eq!(seen[2]["headers"], own_headers());
+    assert!(client.wait().expect("a child can be waited for").success());
+
+    // One client goes, and its place is free again: a stage has four.
+    gone.kill().expect("it runs");
+    gone.wait().expect("a child can be waited for");
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(2500));
+    pause();
+    let more: Vec<_> = (0..3).map(|_| tap(&node, &["orders/check"])).collect();
+    pause();
+    let full = admin(&node, &["tap", "orders/check", "-n", "1"]);
+    assert!(full.stderr.contains("4 taps are open at this stage already"), "{}", full.stderr);
+
+    // The others end with the stage.
+    assert!(admin(&node, &["pipeline", "delete", "orders"]).status.success());
+    let dead_lines: Vec<String> = dead_lines.map(|line| line.expect("a line")).collect();
+    assert_eq!(dead_lines.len(), 1, "{dead_lines:?}");
+    assert!(dead.wait().expect("a child can be waited for").success());
+    for (mut client, _) in more {
+        assert!(client.wait().expect("a child can be waited for").success());
+    }
+    let unknown = admin(&node, &["tap", "orders/check"]);
+    assert!(unknown.stderr.contains("no stage, ingest or view"), "{}", unknown.stderr);
+    assert!(node.stop().status.success());
+}

@@ -15,7 +15,9 @@ use crate::pipeline::Pipeline;
 use crate::plugin::PluginError;
 use crate::runtime::{Applied, Runtime};
 use crate::stage::memory::MemoryCluster;
-use crate::stage::{OnError, Previous, RuntimeMetrics, StagePlugin, StageSpec};
+use crate::stage::{
+    OnError, Previous, RuntimeMetrics, StagePlugin, StageSpec, TapFate, TapFilter, TapRecord, TapSide,
+};
 
 struct Fixture {
     runtime: Runtime<MemoryCluster>,
@@ -114,6 +116,29 @@ async fn a_batch_is_kept_filtered_or_refused() {
     assert_eq!(kept(fixture.map(&["a", "b"]).await.unwrap()), []);
     assert_eq!(fixture.apply(Vec::new()).await.removed, ["check"]);
     assert!(fixture.runtime.inlines("test").is_empty());
+}
+
+/// Those who look at an ingest see what is stored, and that what is refused is refused as a whole.
+#[tokio::test]
+async fn an_ingest_can_be_tapped() {
+    let fixture = Fixture::new();
+    // Keeps the second record.
+    fixture.apply(vec![fixture.spec(1, &guests::returning(&[0, 4]))]).await;
+    let tap = fixture.runtime.tap("test", "check", TapFilter::default()).unwrap();
+    let seen = async || -> Vec<(TapSide, i32, i64, Option<TapFate>)> {
+        let place = |record: TapRecord| (record.side, record.partition, record.offset, record.fate);
+        tap.news().await.records.into_iter().map(place).collect()
+    };
+    fixture.map(&["a", "b"]).await.unwrap();
+    let (dropped, passed) = (Some(TapFate::Dropped), Some(TapFate::Passed));
+    let expected = [(TapSide::In, 3, 0, dropped), (TapSide::In, 3, 1, passed), (TapSide::Out, 3, 1, None)];
+    assert_eq!(seen().await, expected);
+
+    let reject = guests::batch_guest("(call $reject (i32.const 0) (i32.const 0) (i32.const 1))");
+    fixture.apply(vec![fixture.spec(2, &reject)]).await;
+    fixture.map(&["a", "b"]).await.unwrap();
+    let refused = Some(TapFate::Refused);
+    assert_eq!(seen().await, [(TapSide::In, 3, 0, refused), (TapSide::In, 3, 1, refused)]);
 }
 
 /// What a reader or a producer counts on: one record stays one, in its place.

@@ -12,7 +12,10 @@ use super::answer::{InlineAnswer, InlineError, answer};
 use super::spec::InlineSpec;
 use crate::batch::{InputBatch, InputError};
 use crate::plugin::PluginError;
-use crate::stage::{AfterCrash, Chains, Crash, Halt, StageShared, StageState, start_chains};
+use crate::stage::{
+    AfterCrash, Chain, Chains, Crash, Halt, Rejections, StageShared, StageState, TapFate, TappedBatch,
+    start_chains,
+};
 
 pub(super) struct Job {
     pub(super) batch: InlineBatch,
@@ -143,8 +146,29 @@ impl Worker {
             InlineAnswer::Records(records) => (records.records.len(), records.rejected),
             InlineAnswer::Rejected(rejected) => (0, rejected.len()),
         };
+        if self.shared.taps.is_open() {
+            self.show(chains.of(*partition), &input, &answer);
+        }
         self.shared.count_inline(input.len(), records_out, rejected, bytes.len());
         Ok(answer)
+    }
+
+    /// For those who look at what passes.
+    fn show(&self, chain: &Chain, input: &InputBatch, answer: &InlineAnswer) {
+        let output = chain.output(input);
+        let rejections = Rejections::new(output.rejected.to_vec());
+        // What is refused is refused as a whole.
+        let refused = matches!(answer, InlineAnswer::Rejected(_));
+        let batch = TappedBatch {
+            input,
+            output: (!refused).then_some(&output),
+            rejections: rejections.as_slice(),
+            rejected: if refused { TapFate::Refused } else { TapFate::Skipped },
+            without_output: if refused { TapFate::Refused } else { TapFate::Dropped },
+        };
+        let to: Arc<str> = self.spec.name.as_str().into();
+        let name = |index: usize| chain.plugin_name(index).to_owned();
+        self.shared.taps.show(&batch, name, |_| (Arc::clone(&to), input.partition));
     }
 
     /// True if the batch may be tried again, by another instance or another version.

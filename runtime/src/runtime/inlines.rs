@@ -79,6 +79,10 @@ impl Inlines {
         others.map(|(_, running)| Arc::clone(running.inline.spec())).collect()
     }
 
+    pub(super) fn shared(&self, pipeline: &str, name: &str) -> Option<Arc<StageShared>> {
+        self.find(pipeline, name).map(|running| Arc::clone(running.shared()))
+    }
+
     fn find(&self, pipeline: &str, name: &str) -> Option<Inline> {
         self.lock().get(&key(pipeline, name)).map(|running| running.inline.clone())
     }

@@ -133,17 +133,28 @@ impl Assembler {
 
     /// Takes one record of a checked batch. `input` is the stage's input, with `source_partitions` partitions.
     pub(super) fn push(&mut self, input: &InputBatch, source_partitions: i32, record: &ChainRecord<'_>) {
+        let (_, partition) = self.place(input, source_partitions, record);
+        self.append(usize::from(record.topic), partition, record.timestamp, record.body);
+    }
+
+    /// Topic and partition of one record of a checked batch.
+    pub(super) fn place(
+        &self,
+        input: &InputBatch,
+        source_partitions: i32,
+        record: &ChainRecord<'_>,
+    ) -> (&Arc<str>, i32) {
         let body = parsed(record.body);
-        let partitions = self.topics[usize::from(record.topic)].topic.partitions;
+        let OutputTopic { name, partitions, .. } = &self.topics[usize::from(record.topic)].topic;
         let partition = match record.partition {
             Some(partition) => partition,
-            None if partitions == source_partitions && !key_changed(input, record, body) => input.partition,
+            None if *partitions == source_partitions && !key_changed(input, record, body) => input.partition,
             None => match body.fields().0 {
-                Some(key) => partition_of_key(key, partitions),
+                Some(key) => partition_of_key(key, *partitions),
                 None => input.partition % partitions,
             },
         };
-        self.append(usize::from(record.topic), partition, record.timestamp, record.body);
+        (name, partition)
     }
 
     /// Takes a body that the topic takes.

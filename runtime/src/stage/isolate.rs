@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::mill::{Halt, Mill};
 use super::port::TopicPartition;
 use super::rejections::Rejection;
+use super::tap::TappedBatch;
 use super::unit::BatchCounts;
 use super::worker::Topology;
 use crate::batch::InputBatch;
@@ -67,12 +68,24 @@ impl Mill {
     ) -> Result<usize, Halt> {
         let reason = error.to_string();
         let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: reason.clone() };
-        let rejected: Vec<Rejection> = (0..part.count()).map(rejection).collect();
+        let rejections: Vec<Rejection> = (0..part.count()).map(rejection).collect();
         let now_ms = self.shared.clock().wall_ms();
-        let letters = self.settle(topology, part, &rejected, now_ms)?;
+        let letters = self.settle(topology, part, &rejections, now_ms)?;
         self.put_letters(letters);
+        if self.shared.taps.is_open() {
+            let (rejected, chain) = (self.rejected_fate(), self.chains.of(part.partition));
+            let batch = TappedBatch {
+                input: part,
+                output: None,
+                rejections: &rejections,
+                rejected,
+                without_output: rejected,
+            };
+            let name = |index: usize| chain.plugin_name(index).to_owned();
+            self.shared.taps.show(&batch, name, |_| unreachable!("nothing comes of what is rejected"));
+        }
         self.shared.set_last_rejection(&reason);
-        Ok(rejected.len())
+        Ok(rejections.len())
     }
 
     async fn end_part(

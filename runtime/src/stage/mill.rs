@@ -14,6 +14,7 @@ use super::port::{FetchedPartition, TopicPartition};
 use super::rejections::Rejections;
 use super::spec::OnError;
 use super::status::{StageFailure, StageShared, StageState};
+use super::tap::{TapFate, TappedBatch};
 use super::unit::{BatchCounts, Ending, Gathering, Unit};
 use super::worker::{Job, Topology};
 use crate::batch::{InputBatch, InputError, Position};
@@ -331,6 +332,20 @@ impl Mill {
         let rejections = Rejections::new([output.rejected, &refused].concat());
         let letters = self.settle(topology, input, rejections.as_slice(), now_ms)?;
         let sources = topology.sources_of(&input.topic);
+        if self.shared.taps.is_open() {
+            let batch = TappedBatch {
+                input,
+                output: Some(&output),
+                rejections: rejections.as_slice(),
+                rejected: self.rejected_fate(),
+                without_output: TapFate::Dropped,
+            };
+            let name = |index: usize| self.chains.of(input.partition).plugin_name(index).to_owned();
+            self.shared.taps.show(&batch, name, |record| {
+                let (topic, partition) = self.unit.assembler.place(input, sources, record);
+                (Arc::clone(topic), partition)
+            });
+        }
         let assembler = &mut self.unit.assembler;
         let Ok(()) = output.for_each(|record| {
             if !rejections.contains(record.origin) {
@@ -343,6 +358,14 @@ impl Mill {
             self.shared.set_last_rejection(&last.reason);
         }
         Ok(rejections.as_slice().len())
+    }
+
+    /// What those see who look at rejected records. Where the stage stops for them, nothing is shown.
+    pub(super) fn rejected_fate(&self) -> TapFate {
+        match self.shared.spec.on_error {
+            OnError::DeadLetter(_) => TapFate::DeadLettered,
+            OnError::Skip | OnError::Stop => TapFate::Skipped,
+        }
     }
 
     /// A batch that can't be opened is as bad as a record that a plugin rejects, and must not hold up its partition

@@ -12,11 +12,11 @@ pub(crate) struct Rejection {
 /// Each rejected record once, in the order of the input. A record is written or rejected, never both: if one of
 /// the outputs made from it is rejected, by a later plugin or by the topic it is for, the others are dropped.
 #[derive(Debug)]
-pub(super) struct Rejections(Vec<Rejection>);
+pub(crate) struct Rejections(Vec<Rejection>);
 
 impl Rejections {
     /// Of several rejections of one record the first counts.
-    pub(super) fn new(mut found: Vec<Rejection>) -> Self {
+    pub(crate) fn new(mut found: Vec<Rejection>) -> Self {
         found.sort_by_key(|rejection| rejection.origin);
         found.dedup_by_key(|rejection| rejection.origin);
         Self(found)
@@ -26,7 +26,7 @@ impl Rejections {
         self.0.binary_search_by_key(&origin, |rejection| rejection.origin).is_ok()
     }
 
-    pub(super) fn as_slice(&self) -> &[Rejection] {
+    pub(crate) fn as_slice(&self) -> &[Rejection] {
         &self.0
     }
 }

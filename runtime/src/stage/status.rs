@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
 use super::port::TopicPartition;
 use super::spec::{OnError, StagePlugin, StageSpec};
+use super::tap::Taps;
 use super::unit::UnitCounts;
 use super::usage::{PluginUsage, UsageStatus};
 use crate::batch::Position;
@@ -307,6 +308,8 @@ pub(crate) struct StageShared {
     pub(crate) metrics: StageMetrics,
     clock: SharedClock,
     logs: Arc<PluginLogs>,
+    /// Of those who look at its records.
+    pub(crate) taps: Arc<Taps>,
     /// By the plugins' places in the chain.
     usages: Vec<Arc<PluginUsage>>,
     life: Mutex<Life>,
@@ -339,7 +342,17 @@ impl StageShared {
         };
         let deployments = Deployments::new(spec.plugins.clone(), spec.canary.clone());
         let usages = spec.plugins.iter().map(|_| Arc::default()).collect();
-        Self { spec, deployments, events, metrics, clock, logs, usages, life: Mutex::new(life) }
+        Self {
+            spec,
+            deployments,
+            events,
+            metrics,
+            clock,
+            logs,
+            taps: Arc::default(),
+            usages,
+            life: Mutex::new(life),
+        }
     }
 
     /// Decides what follows from a crash of a plugin. What a rollback means for the plugin's versions is for others

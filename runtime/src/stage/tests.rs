@@ -3,6 +3,7 @@
 mod bad_records;
 mod deployments;
 mod failures;
+mod taps;
 mod usage;
 
 use std::sync::Arc;

@@ -1,6 +1,5 @@
 //! How a record is printed.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
@@ -9,6 +8,7 @@ use thiserror::Error;
 
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
+use crate::record_json::{RecordHeader, key, value};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Format {
@@ -110,33 +110,6 @@ struct Record<'a> {
     headers: Vec<RecordHeader<'a>>,
 }
 
-#[derive(Serialize)]
-pub(crate) struct RecordHeader<'a> {
-    pub(crate) key: &'a str,
-    #[serde(flatten, serialize_with = "value")]
-    pub(crate) value: Option<&'a [u8]>,
-}
-
-pub(crate) fn key<S: serde::Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
-    field(["key", "key_base64"], *bytes, serializer)
-}
-
-pub(crate) fn value<S: serde::Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
-    field(["value", "value_base64"], *bytes, serializer)
-}
-
-fn field<S: serde::Serializer>(
-    [name, base64_name]: [&str; 2],
-    bytes: Option<&[u8]>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
-        None => BTreeMap::from([(name, None::<&str>)]).serialize(serializer),
-        Some((_, Ok(text))) => BTreeMap::from([(name, text)]).serialize(serializer),
-        Some((bytes, Err(_))) => BTreeMap::from([(base64_name, base64(bytes))]).serialize(serializer),
-    }
-}
-
 impl Format {
     pub(super) fn write(&self, message: &BorrowedMessage<'_>, output: &mut Output) -> Result<(), Failure> {
         match self {
@@ -186,27 +159,9 @@ fn headers(headers: &BorrowedHeaders) -> Vec<RecordHeader<'_>> {
     headers.iter().map(|header| RecordHeader { key: header.key, value: header.value }).collect()
 }
 
-/// Standard base64 with padding.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0_u32, |bits, at| bits << 8 | u32::from(group.get(at).copied().unwrap_or(0)));
-        for sextet in 0..4 {
-            if sextet <= group.len() {
-                let index = (bits >> (18 - 6 * sextet)) & 63;
-                text.push(char::from(ALPHABET[index as usize]));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Format, NotAFormat, Part, Record, RecordHeader, base64};
+    use super::{Format, NotAFormat, Part, Record, RecordHeader};
 
     #[test]
     fn templates_are_fields_between_texts() {
@@ -250,14 +205,5 @@ mod tests {
             serde_json::to_string(&record).unwrap(),
             r#"{"topic":"t","partition":1,"offset":2,"timestamp":3,"key_base64":"/wA=","value":"ä","headers":[{"key":"h","value":null}]}"#
         );
-    }
-
-    #[test]
-    fn base64_of_each_remainder() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
     }
 }

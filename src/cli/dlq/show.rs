@@ -11,12 +11,12 @@ use super::letter::{Error, Letter};
 use super::reader::{self, Next};
 use crate::cli::cluster::Cluster;
 use crate::cli::connection::Connection;
-use crate::cli::consume::format::{self, RecordHeader};
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 use crate::cli::position::Position;
 use crate::cli::timestamp;
+use crate::record_json::{self, RecordHeader, key, value};
 
 /// What of a key, a value or a header is shown to people; JSON has all of it.
 const SHOWN_BYTES_MAX: usize = 4096;
@@ -76,14 +76,6 @@ struct ShownError<'a> {
     timestamp: Option<i64>,
     truncated: Option<u64>,
     batch_records: Option<u64>,
-}
-
-fn key<S: serde::Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
-    format::key(bytes, serializer)
-}
-
-fn value<S: serde::Serializer>(bytes: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
-    format::value(bytes, serializer)
 }
 
 pub(super) fn run(args: &ShowArgs, output: &mut Output) -> Result<(), Failure> {
@@ -229,7 +221,7 @@ fn text(bytes: &[u8]) -> String {
     // The cut may be inside of a character.
     match std::str::from_utf8(bytes) {
         Ok(text) => printable(text, SHOWN_BYTES_MAX) + &cut,
-        Err(_) => format!("base64 {}{cut}", format::base64(shown)),
+        Err(_) => format!("base64 {}{cut}", record_json::base64(shown)),
     }
 }
 
