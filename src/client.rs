@@ -1,13 +1,15 @@
-//! The stages' Kafka client: a [`StagePort`](millstream_runtime::stage::StagePort) over Kafka's own requests.
+//! The Kafka client of stages, sources and sinks: a [`RunnerPort`](millstream_runtime::stage::RunnerPort) over Kafka's own
+//! requests.
 //!
 //! ```text
 //! stage_port     what a stage calls: poll, commit, topics, close
 //!   member         the task behind it: joins the group, keeps the membership alive, fetches ahead
 //!     membership     one life in the group: join, sync, heartbeat, leave
 //!       range_assignor, consumer_protocol   who gets what, and how it is written down; pure
+//!     seeks          where the port wants partitions read from
 //!     fetcher        positions, Fetch requests and what came back
 //!   producer       idempotent Produce: sequences, what is sent again and how
-//!   offsets, topics   where a group stands, what a topic has and takes
+//!   offsets, topics, last_value   where a group stands, what a topic has and takes, what was said last under a key
 //! connection     one request and its answer, at a version that both sides know
 //!   transport      how bytes reach a broker: within the process, or by a socket
 //! ```
@@ -28,12 +30,14 @@ mod connection;
 mod consumer_protocol;
 mod error;
 mod fetcher;
+mod last_value;
 mod member;
 mod membership;
 mod offsets;
 mod ownership;
 mod producer;
 mod range_assignor;
+mod seeks;
 mod stage_port;
 mod topics;
 mod transport;

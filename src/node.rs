@@ -23,6 +23,7 @@ use millstream_broker::broker::{RunningBroker, StartError};
 use millstream_broker::clock::SystemClock;
 use millstream_broker::config::BrokerConfig;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
+use millstream_runtime::environment::Environment;
 use millstream_runtime::plugin::PluginLogs;
 use millstream_runtime::runtime::Runtime;
 use millstream_runtime::stage::{RuntimeMetrics, StageStatus, Tap, TapError, TapFilter};
@@ -76,6 +77,8 @@ pub(crate) struct NodeState {
     plugins: PluginStore,
     registry: Mutex<Registry>,
     runtime_clock: millstream_runtime::clock::SharedClock,
+    /// What is lent to plugins here.
+    environment: Environment,
     checks: Checks,
     bindings: Bindings,
     watched: Watched,
@@ -110,6 +113,10 @@ impl Node {
             let failed = |source| NodeError::WatchDir { path: dir.clone(), source };
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
+        let environment = Environment::new(
+            config.plugin_secrets_dir.clone(),
+            config.plugin_files_dirs.clone().unwrap_or_default(),
+        );
         let bindings = Bindings::default();
         let hooks = Arc::new(bindings.clone());
         let broker = RunningBroker::start(config, SystemClock::shared(), hooks, &mut registry, kafka).await?;
@@ -126,6 +133,7 @@ impl Node {
             LocalPorts::new(Arc::clone(&broker), node_id, tasks.clone()),
             RuntimeMetrics::register(&mut registry),
             Arc::clone(&runtime_clock),
+            environment.clone(),
             tokio::runtime::Handle::current(),
         );
         let stop = CancellationToken::new();
@@ -136,6 +144,7 @@ impl Node {
             plugins,
             registry: Mutex::new(registry),
             runtime_clock,
+            environment,
             checks: Checks::new(stop.clone()),
             bindings,
             watched: Watched::default(),

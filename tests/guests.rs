@@ -45,3 +45,18 @@ fn modules_of_redpandas_sdk_are_plugins() {
 fn contains(guest: &[u8], name: &str) -> bool {
     guest.windows(name.len()).any(|window| window == name.as_bytes())
 }
+
+/// Each imports what it uses, so that little has to be granted.
+#[test]
+fn producers_and_consumers_import_what_they_use() {
+    let engine = PluginEngine::new(EngineConfig { instances_max: 4, ..EngineConfig::default() });
+    for (path, imported, others) in [
+        (env!("GUEST_FILE_LINES"), &["producer", "positions", "files"][..], &["consumer", "secrets"][..]),
+        (env!("GUEST_COUNTER"), &["producer", "consumer", "metrics"], &["positions", "files", "secrets"]),
+    ] {
+        let guest = std::fs::read(path).unwrap();
+        assert_eq!(engine.load(&guest).unwrap().form(), PluginForm::Run, "{path}");
+        let imports = |interface: &&str| contains(&guest, &format!("millstream:plugin/{interface}@0.2.0"));
+        assert!(imported.iter().all(imports) && !others.iter().any(imports), "{path}");
+    }
+}

@@ -15,6 +15,8 @@ mod node;
 mod operations;
 #[path = "pipeline/redpanda.rs"]
 mod redpanda;
+#[path = "pipeline/runners.rs"]
+mod runners;
 #[path = "pipeline/tools.rs"]
 mod tools;
 #[path = "pipeline/versions.rs"]

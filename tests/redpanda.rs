@@ -9,6 +9,7 @@ use millstream_record::{BatchBuilder, Compression, Header, RecordBatch, RecordIt
 use millstream_runtime::batch::Position;
 use millstream_runtime::clock::SystemClock;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
+use millstream_runtime::environment::Environment;
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::pipeline::Pipeline;
 use millstream_runtime::runtime::Runtime;
@@ -46,7 +47,8 @@ impl Fixture {
         ["in", "out", "other", "dead"].iter().for_each(|topic| cluster.create_topic(topic, 1));
         let metrics = RuntimeMetrics::register(&mut Registry::default());
         let handle = tokio::runtime::Handle::current();
-        let runtime = Runtime::new(cluster.clone(), metrics, SystemClock::shared(), handle);
+        let runtime =
+            Runtime::new(cluster.clone(), metrics, SystemClock::shared(), Environment::default(), handle);
         let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
         Self { cluster, runtime, engine }
     }
@@ -66,6 +68,7 @@ impl Fixture {
             pipeline: "test".to_owned(),
             name: "stage".to_owned(),
             position: Position::Stream,
+            runner: None,
             from: vec!["in".into()],
             plugins: plugins.iter().map(plugin).collect(),
             canary: None,

@@ -15,6 +15,7 @@ use millstream_record::{BatchBuilder, Compression};
 use millstream_runtime::batch::Position;
 use millstream_runtime::clock::SystemClock;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
+use millstream_runtime::environment::Environment;
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::pipeline::Pipeline;
 use millstream_runtime::plugin::Plugin;
@@ -85,7 +86,7 @@ async fn round(value_bytes: usize, count: usize, plugins: &[Arc<Plugin>]) -> Dur
     let clock = SystemClock::shared();
     let metrics = RuntimeMetrics::register(&mut Registry::default());
     let handle = tokio::runtime::Handle::current();
-    let stages = Runtime::new(cluster.clone(), metrics, Arc::clone(&clock), handle);
+    let stages = Runtime::new(cluster.clone(), metrics, Arc::clone(&clock), Environment::default(), handle);
     let pipeline = Pipeline {
         name: "bench".to_owned(),
         topics: Vec::new(),
@@ -117,6 +118,7 @@ fn stage(plugins: &[Arc<Plugin>]) -> StageSpec {
         pipeline: "bench".to_owned(),
         name: "copy".to_owned(),
         position: Position::Stream,
+        runner: None,
         from: vec!["in".into()],
         plugins: plugins.iter().map(plugin).collect(),
         canary: None,

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component::Linker;
 
 use crate::limits::INSTANCES_MAX;
-use crate::plugin::{HostState, Plugin, RedpandaLinker, link_host};
+use crate::plugin::{HostState, Plugin, RedpandaLinker, RunnerState, link_host, link_runner};
 
 pub use artifact::ArtifactError;
 pub use compiler::{ChildCompiler, CompileError, Compiler, InProcessCompiler, compile_in_child};
@@ -90,6 +90,7 @@ pub struct PluginEngine {
 pub(crate) struct EngineState {
     pub(crate) engine: wasmtime::Engine,
     linker: Linker<HostState>,
+    runner: Linker<RunnerState>,
     redpanda: RedpandaLinker,
     cache: Option<CompileCache>,
     _ticker: Ticker,
@@ -138,6 +139,11 @@ impl PluginEngine {
                 return Ok(Plugin::redpanda(state, sha256, pre));
             }
         };
+        if let Some(needs) = contract::needs(&component) {
+            let pre = state.runner.instantiate_pre(&component).map_err(ContractError::link)?;
+            let plugin = Plugin::runner(Arc::clone(&state), sha256, needs, pre);
+            return plugin.map_err(|error| ContractError::link(error).into());
+        }
         let export = contract::export(&component)?;
         let pre = state.linker.instantiate_pre(&component).map_err(ContractError::link)?;
         Plugin::new(Arc::clone(&state), sha256, export, pre)
@@ -187,10 +193,12 @@ impl PluginEngine {
         let engine = config::engine(self.config.instances_max)?;
         let mut linker = Linker::new(&engine);
         link_host(&mut linker)?;
+        let mut runner = Linker::new(&engine);
+        link_runner(&mut runner)?;
         let redpanda = RedpandaLinker::new(&engine)?;
         let ticker = Ticker::start(&engine, EPOCH_TICK)?;
         let cache = self.config.cache_dir.clone().map(CompileCache::new);
-        Ok(EngineState { engine, linker, redpanda, cache, _ticker: ticker })
+        Ok(EngineState { engine, linker, runner, redpanda, cache, _ticker: ticker })
     }
 }
 

@@ -3,10 +3,12 @@
 //! ```text
 //! pipeline   YAML -> a checked pipeline           runtime    the stages that run on this node
 //! stage      port -> plugins -> port, one task of a consumer group
+//! runner     sources and sinks: plugins that produce and consume by themselves
 //! inline     plugins in the way of the records: before they are stored, and for their readers
 //! plugin     a plugin, its live instances, one call for a batch
 //! trial      a plugin on its own, for whoever writes one
 //! outputs    what a plugin returns, decoded and checked
+//! grants     what a plugin may use beyond computing; environment   where that is on this node
 //! batch      a record batch, opened for a plugin
 //! engine     WebAssembly bytes -> a checked, compiled plugin
 //! ```
@@ -14,12 +16,15 @@
 pub mod batch;
 pub mod clock;
 pub mod engine;
+pub mod environment;
+pub mod grants;
 pub mod inline;
 pub mod limits;
 pub mod outputs;
 pub mod pipeline;
 pub mod plugin;
 pub mod printable;
+pub mod runner;
 pub mod runtime;
 pub mod stage;
 pub mod trial;

@@ -23,7 +23,7 @@ pub use spec::{
     InlineOptions, OnErrorSpec, PipelineSpec, PluginSpec, PluginUse, StageDefinition, TopicSpec, parse,
 };
 pub use topics::TopicCatalogue;
-pub use validate::{Validated, validate};
+pub use validate::{Validated, World, validate};
 
 use crate::inline::InlineSpec;
 use crate::stage::StageSpec;

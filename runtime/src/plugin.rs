@@ -15,15 +15,18 @@ mod instance;
 mod kept;
 mod log;
 mod redpanda;
+mod runner;
 mod stdio;
 mod typed;
 mod v0_1;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use wasmtime::component::InstancePre;
 
 use crate::engine::{Contract, EngineState, Export, Interface, PluginForm};
+use crate::grants::Capability;
 
 pub use error::{PluginError, StartError};
 pub use instance::{Instance, InstanceConfig, StageNames};
@@ -32,17 +35,21 @@ pub use log::{LogLevel, PluginLog, TracingLog};
 
 pub(crate) use host::{HostState, link_host};
 pub(crate) use redpanda::{RedpandaLinker, RedpandaPre};
+pub(crate) use runner::{RunEnd, RunnerInstance, RunnerState, link_runner};
 pub(crate) use v0_1::{TRANSFORM as TRANSFORM_V0_1, TRANSFORM_BATCH as TRANSFORM_BATCH_V0_1};
 
 /// A component or a module that keeps its contract, compiled and linked.
 pub struct Plugin {
     engine: Arc<EngineState>,
     sha256: [u8; 32],
+    /// Interfaces that it imports and not everybody may.
+    needs: BTreeSet<Capability>,
     pre: Pre,
 }
 
 enum Pre {
     Component(ComponentPre),
+    Runner(bindings::RunnerPre<RunnerState>),
     Redpanda(RedpandaPre),
 }
 
@@ -68,11 +75,22 @@ impl Plugin {
                 ComponentPre::Transform(bindings::TransformerPre::new(pre)?)
             }
         };
-        Ok(Self { engine, sha256, pre: Pre::Component(pre) })
+        Ok(Self { engine, sha256, needs: BTreeSet::new(), pre: Pre::Component(pre) })
+    }
+
+    /// A producer or consumer plugin.
+    pub(crate) fn runner(
+        engine: Arc<EngineState>,
+        sha256: [u8; 32],
+        needs: BTreeSet<Capability>,
+        pre: InstancePre<RunnerState>,
+    ) -> wasmtime::Result<Self> {
+        let pre = Pre::Runner(bindings::RunnerPre::new(pre)?);
+        Ok(Self { engine, sha256, needs, pre })
     }
 
     pub(crate) fn redpanda(engine: Arc<EngineState>, sha256: [u8; 32], pre: RedpandaPre) -> Self {
-        Self { engine, sha256, pre: Pre::Redpanda(pre) }
+        Self { engine, sha256, needs: BTreeSet::new(), pre: Pre::Redpanda(pre) }
     }
 
     /// How records come in and out.
@@ -81,6 +99,7 @@ impl Plugin {
             Pre::Component(ComponentPre::TransformBatch(_)) => PluginForm::TransformBatch,
             Pre::Component(ComponentPre::Transform(_)) => PluginForm::Transform,
             Pre::Component(ComponentPre::V0_1(pre)) => pre.interface().into(),
+            Pre::Runner(_) => PluginForm::Run,
             Pre::Redpanda(_) => PluginForm::RedpandaTransform,
         }
     }
@@ -88,12 +107,17 @@ impl Plugin {
     /// Which version of the contract it was built against; none if that is not ours.
     pub fn contract(&self) -> Option<Contract> {
         match &self.pre {
-            Pre::Component(ComponentPre::TransformBatch(_) | ComponentPre::Transform(_)) => {
+            Pre::Component(ComponentPre::TransformBatch(_) | ComponentPre::Transform(_)) | Pre::Runner(_) => {
                 Some(Contract::V0_2)
             }
             Pre::Component(ComponentPre::V0_1(_)) => Some(Contract::V0_1),
             Pre::Redpanda(_) => None,
         }
+    }
+
+    /// Interfaces that it imports and not everybody may.
+    pub(crate) fn needs(&self) -> &BTreeSet<Capability> {
+        &self.needs
     }
 
     /// Identifies the plugin's version: the hash of its file.

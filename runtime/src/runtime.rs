@@ -19,9 +19,11 @@ use tokio_util::task::TaskTracker;
 
 use self::inlines::Inlines;
 use crate::clock::SharedClock;
+use crate::environment::Environment;
 use crate::inline::{Inline, InlineSpec};
 use crate::pipeline::{Pipeline, PipelineSpec, Problem};
 use crate::plugin::PluginLogs;
+use crate::runner::run_runner;
 use crate::stage::{
     PortFactory, RuntimeMetrics, StageEvent, StageShared, StageSpec, StageStatus, Tap, TapError, TapFilter,
     run_stage,
@@ -36,6 +38,7 @@ pub struct Runtime<F> {
     factory: Arc<F>,
     metrics: RuntimeMetrics,
     clock: SharedClock,
+    environment: Environment,
     handle: tokio::runtime::Handle,
     stop: CancellationToken,
     running: Mutex<BTreeMap<StageKey, Running>>,
@@ -78,6 +81,7 @@ impl<F: PortFactory> Runtime<F> {
         factory: F,
         metrics: RuntimeMetrics,
         clock: SharedClock,
+        environment: Environment,
         handle: tokio::runtime::Handle,
     ) -> Self {
         let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
@@ -86,6 +90,7 @@ impl<F: PortFactory> Runtime<F> {
             metrics,
             logs: Arc::new(PluginLogs::new(Arc::clone(&clock))),
             clock,
+            environment,
             handle,
             stop: CancellationToken::new(),
             running: Mutex::default(),
@@ -226,8 +231,14 @@ impl<F: PortFactory> Runtime<F> {
         let shared = self.share(spec);
         let (stop, tasks) = (self.stop.child_token(), TaskTracker::new());
         for task in 0..parallelism {
-            let run = run_stage(Arc::clone(&shared), Arc::clone(&self.factory), task, stop.clone());
-            tasks.spawn_on(run, &self.handle);
+            let (shared, factory) = (Arc::clone(&shared), Arc::clone(&self.factory));
+            if shared.spec.runner.is_some() {
+                let environment = self.environment.clone();
+                let run = run_runner(shared, factory, environment, task, stop.clone());
+                tasks.spawn_on(run, &self.handle);
+            } else {
+                tasks.spawn_on(run_stage(shared, factory, task, stop.clone()), &self.handle);
+            }
         }
         tasks.close();
         Running { shared, stop, tasks }
@@ -245,9 +256,9 @@ impl<F: PortFactory> Runtime<F> {
 }
 
 impl Running {
-    /// It has failed, or was told to stop: it does not go on by itself.
+    /// It has failed, has finished, or was told to stop: it does not go on by itself.
     fn is_over(&self) -> bool {
-        self.shared.is_failed() || self.stop.is_cancelled()
+        self.shared.is_over() || self.stop.is_cancelled()
     }
 }
 

@@ -20,6 +20,7 @@ pub mod letter_headers;
 mod letters;
 mod mill;
 mod partitioner;
+mod plugin_metrics;
 mod port;
 mod rejections;
 mod spec;
@@ -39,7 +40,7 @@ pub mod port_contract;
 pub use deployment::{Canary, RolledBack};
 pub use port::{
     Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortError, PortFactory, PortRequest,
-    StagePort, TopicPartition,
+    RunnerPort, SeekTo, StagePort, TopicPartition,
 };
 pub use spec::{OnError, PARALLELISM_MAX, PLUGINS_MAX, Previous, StagePlugin, StageSpec, TOPICS_MAX};
 pub use status::{
@@ -49,14 +50,20 @@ pub use tap::{Tap, TapError, TapFate, TapFilter, TapNews, TapRecord, TapSide};
 pub use topic::{TopicInfo, TopicRules};
 pub use usage::UsageStatus;
 
+pub(crate) use assemble::Assembler;
 pub(crate) use chain::Chain;
 pub(crate) use chains::Chains;
 pub(crate) use deployment::{AfterCrash, Crash, Deployment};
 pub(crate) use mill::{Halt, start_chains};
+pub(crate) use partitioner::partition_of_key;
+pub(crate) use plugin_metrics::MetricError;
 pub(crate) use rejections::Rejections;
 pub(crate) use status::StageShared;
 pub(crate) use tap::TappedBatch;
 pub(crate) use task::run_stage;
+pub(crate) use topic::OutputTopic;
+pub(crate) use unit::UnitCounts;
+pub(crate) use usage::{CallUsage, InstanceUsage, PluginUsage};
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_runtime::stage::{FetchedPartition, TopicPartition};
+use millstream_runtime::stage::{FetchedPartition, SeekTo, TopicPartition};
 use millstream_wire::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use millstream_wire::fetch_response::FetchResponse;
 use millstream_wire::{ApiKey, ErrorCode};
@@ -23,7 +23,9 @@ use super::by_topic::by_topic;
 use super::config::{FETCH_BYTES_MAX, FETCH_PARTITION_BYTES_MAX, FETCH_WAIT_MAX, millis};
 use super::connection::{Connection, REQUEST_TIMEOUT};
 use super::error::{ClientError, check};
-use super::offsets::{Offsets, REPLICA_ID_CONSUMER, log_start_offsets, refused};
+use super::offsets::{
+    Offsets, REPLICA_ID_CONSUMER, TIMESTAMP_EARLIEST, TIMESTAMP_LATEST, list_offsets, refused,
+};
 use super::transport::Transport;
 
 /// A fetch that is not part of a fetch session (KIP-227).
@@ -60,8 +62,16 @@ impl<T: Transport> Fetcher<T> {
         Self { connection, positions }
     }
 
-    /// Waits until there is something to read, and moves the positions behind it. To be dropped only together with
-    /// the fetcher: what a dropped answer held would be skipped.
+    /// Goes on reading a partition elsewhere.
+    pub(crate) fn seek(&mut self, partition: &TopicPartition, to: SeekTo) {
+        let mut positions = self.positions.iter_mut();
+        if let Some(position) = positions.find(|position| position.partition == *partition) {
+            position.seek(to);
+        }
+    }
+
+    /// Waits until there is something to read, and moves the positions behind it: with the last step, so that nothing is
+    /// skipped if this is dropped before.
     pub(crate) async fn next(&mut self) -> Result<Vec<FetchedPartition>, ClientError> {
         loop {
             self.reset_positions().await?;
@@ -84,14 +94,21 @@ impl<T: Transport> Fetcher<T> {
         let now = Instant::now();
         let unknown =
             self.positions.iter().filter(|position| position.offset.is_none() && position.is_due(now));
-        let unknown: Vec<TopicPartition> = unknown.map(|position| position.partition.clone()).collect();
+        let unknown: Vec<(TopicPartition, i64)> =
+            unknown.map(|position| (position.partition.clone(), position.begin)).collect();
         if unknown.is_empty() {
             return Ok(());
         }
-        let found = log_start_offsets(&self.connection, &unknown).await?;
-        for position in self.positions.iter_mut().filter(|position| unknown.contains(&position.partition)) {
+        let questions = unknown.iter().map(|(partition, begin)| (partition, *begin));
+        let found = list_offsets(&self.connection, questions).await?;
+        let asked = |position: &&mut Position| unknown.iter().any(|(asked, _)| *asked == position.partition);
+        for position in self.positions.iter_mut().filter(asked) {
             match found.get(&position.partition) {
                 Some(&offset) => position.offset = Some(offset),
+                // No record is as late as that: it goes on with those that come from now on.
+                None if ![TIMESTAMP_EARLIEST, TIMESTAMP_LATEST].contains(&position.begin) => {
+                    (position.begin, position.retry_at) = (TIMESTAMP_LATEST, Some(now));
+                }
                 None => position.retry_at = Some(now + PARTITION_RETRY),
             }
         }
@@ -207,7 +224,7 @@ fn accept_partition(
         ErrorCode::NONE => {}
         ErrorCode::OFFSET_OUT_OF_RANGE => {
             tracing::warn!(%topic, partition = index, offset, "the position is out of range: reading from the beginning");
-            position.offset = None;
+            (position.offset, position.begin) = (None, TIMESTAMP_EARLIEST);
             return Ok(None);
         }
         code if code.is_retriable() => {

@@ -22,13 +22,19 @@ use super::fetcher::Fetcher;
 use super::membership::{AfterError, GroupClient, Membership};
 use super::offsets::Offsets;
 use super::ownership::{Owned, Ownership};
+use super::seeks::Seeks;
 use super::transport::Transport;
 
 /// How soon a heartbeat that failed is sent again.
 const HEARTBEAT_RETRY: Duration = Duration::from_millis(250);
 
 /// What was fetched, under which membership.
-pub(crate) type Fetched = (u64, Vec<FetchedPartition>);
+pub(crate) struct Fetched {
+    pub(crate) serial: u64,
+    /// The last seek that it follows.
+    pub(crate) seek: u64,
+    pub(crate) partitions: Vec<FetchedPartition>,
+}
 
 /// The port's ends of what it shares with the task.
 pub(crate) struct MemberChannels {
@@ -38,6 +44,7 @@ pub(crate) struct MemberChannels {
     pub(crate) released: watch::Sender<u64>,
     /// Doubts whether the member still is one: a heartbeat will tell.
     pub(crate) doubt: Arc<Notify>,
+    pub(crate) seeks: Arc<Seeks>,
 }
 
 pub(crate) struct Member<T> {
@@ -51,6 +58,7 @@ pub(crate) struct Member<T> {
     fetched: mpsc::Sender<Fetched>,
     released: watch::Receiver<u64>,
     doubt: Arc<Notify>,
+    seeks: Arc<Seeks>,
 }
 
 /// Why a membership came to its end.
@@ -78,10 +86,21 @@ impl<T: Transport> Member<T> {
             fetched: fetched_rx,
             released: released_tx,
             doubt: Arc::clone(&doubt),
+            seeks: Arc::default(),
         };
-        let (member_id, serial) = (String::new(), 0);
-        let member =
-            Self { group, fetch_connection, config, member_id, serial, ownership, fetched, released, doubt };
+        let seeks = Arc::clone(&channels.seeks);
+        let member = Self {
+            group,
+            fetch_connection,
+            config,
+            member_id: String::new(),
+            serial: 0,
+            ownership,
+            fetched,
+            released,
+            doubt,
+            seeks,
+        };
         (member, channels)
     }
 
@@ -222,12 +241,22 @@ impl<T: Transport> Member<T> {
         let partitions = &owned.membership.partitions;
         let mut fetcher = Fetcher::new(Arc::clone(&self.fetch_connection), partitions, &committed);
         let mut backoff = Backoff::new(RETRY_TIMEOUT);
+        let (serial, mut seek) = (owned.serial, 0);
         loop {
             // Without its port there is nothing to read for: the task is about to be stopped.
             let Ok(room) = self.fetched.reserve().await else { return std::future::pending().await };
-            match fetcher.next().await {
-                Ok(fetched) => {
-                    room.send((owned.serial, fetched));
+            for (number, partition, to) in self.seeks.behind(serial, seek) {
+                fetcher.seek(&partition, to);
+                seek = seek.max(number);
+            }
+            let fetched = tokio::select! {
+                biased;
+                fetched = fetcher.next() => fetched,
+                () = self.seeks.wait_behind(seek) => continue,
+            };
+            match fetched {
+                Ok(partitions) => {
+                    room.send(Fetched { serial, seek, partitions });
                     backoff = Backoff::new(RETRY_TIMEOUT);
                 }
                 Err(error) if error.is_retriable() => {
@@ -247,7 +276,7 @@ impl<T: Transport> Member<T> {
         }
         let mut backoff = Backoff::new(RETRY_TIMEOUT);
         loop {
-            match self.group.committed(membership).await {
+            match self.group.committed(&membership.partitions).await {
                 Err(error) if error.is_retriable() && backoff.wait().await => {
                     tracing::debug!(group_id = self.config.group_id, %error, "the offsets are asked for again");
                 }

@@ -23,8 +23,9 @@ use super::transport::Transport;
 /// A consumer, not a follower.
 pub(crate) const REPLICA_ID_CONSUMER: i32 = -1;
 
-/// ListOffsets' word for where a partition begins.
-const TIMESTAMP_EARLIEST: i64 = -2;
+/// ListOffsets' words for where a partition begins, and where it ends.
+pub(crate) const TIMESTAMP_EARLIEST: i64 = -2;
+pub(crate) const TIMESTAMP_LATEST: i64 = -1;
 
 /// The coordinator's word for "nothing committed".
 const NO_OFFSET: i64 = -1;
@@ -34,9 +35,9 @@ pub(crate) type Offsets = HashMap<TopicPartition, i64>;
 
 impl<T: Transport> GroupClient<T> {
     /// The offsets that the group has committed; partitions without one are left out.
-    pub(crate) async fn committed(&self, membership: &Membership) -> Result<Offsets, ClientError> {
+    pub(crate) async fn committed(&self, partitions: &[TopicPartition]) -> Result<Offsets, ClientError> {
         let key = ApiKey::OffsetFetch;
-        let topics = membership.partitions.iter().map(|of| (Arc::clone(&of.topic), of.partition));
+        let topics = partitions.iter().map(|of| (Arc::clone(&of.topic), of.partition));
         let topics = by_topic(topics);
         let topics = topics.iter().map(|(name, partitions)| OffsetFetchRequestTopics {
             name: Cow::Borrowed(name),
@@ -123,19 +124,20 @@ fn committed_partition(offset: &CommittedOffset) -> OffsetCommitRequestPartition
     }
 }
 
-/// Where partitions begin. A partition that has an error now is left out, unless
-/// it will have it for ever.
-pub(crate) async fn log_start_offsets<T: Transport>(
+/// The first offsets of partitions whose records have at least that timestamp, or where they begin or end. A partition
+/// that has no such record, or an error now, is left out, unless it will have it for ever.
+pub(crate) async fn list_offsets<'a, T: Transport>(
     connection: &Connection<T>,
-    partitions: impl IntoIterator<Item = &TopicPartition>,
+    partitions: impl IntoIterator<Item = (&'a TopicPartition, i64)>,
 ) -> Result<Offsets, ClientError> {
-    let topics = by_topic(partitions.into_iter().map(|of| (Arc::clone(&of.topic), of.partition)));
+    let questions = partitions.into_iter();
+    let topics = by_topic(questions.map(|(of, at)| (Arc::clone(&of.topic), (of.partition, at))));
     if topics.is_empty() {
         return Ok(Offsets::new());
     }
-    let question = |&partition_index: &i32| ListOffsetsPartition {
+    let question = |&(partition_index, timestamp): &(i32, i64)| ListOffsetsPartition {
         partition_index,
-        timestamp: TIMESTAMP_EARLIEST,
+        timestamp,
         ..Default::default()
     };
     let topics = topics.iter().map(|(name, partitions)| ListOffsetsTopic {
@@ -154,6 +156,7 @@ pub(crate) async fn log_start_offsets<T: Transport>(
             for found in topic.partitions {
                 let partition = TopicPartition { topic: Arc::clone(&name), partition: found.partition_index };
                 match found.error_code {
+                    ErrorCode::NONE if found.offset == NO_OFFSET => {}
                     ErrorCode::NONE => {
                         offsets.insert(partition, found.offset);
                     }

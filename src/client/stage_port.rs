@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_runtime::stage::{
-    Commit, CommittedOffset, Polled, PortError, StagePort, TopicInfo, TopicPartition,
+    Commit, CommittedOffset, Polled, PortError, RunnerPort, SeekTo, StagePort, TopicInfo, TopicPartition,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -15,10 +16,12 @@ use super::backoff::Backoff;
 use super::config::{PortConfig, RETRY_TIMEOUT};
 use super::connection::Connection;
 use super::error::ClientError;
+use super::last_value::last_value;
 use super::member::{Fetched, Member};
 use super::membership::GroupClient;
 use super::ownership::{Owned, Ownership};
 use super::producer::Producer;
+use super::seeks::Seeks;
 use super::topics::{partition_counts, topic_rules};
 use super::transport::{Connector, Transport};
 
@@ -34,7 +37,9 @@ pub(crate) struct ClientPort<T> {
     ownership: watch::Receiver<Ownership>,
     released: watch::Sender<u64>,
     doubt: Arc<Notify>,
-    member: JoinHandle<()>,
+    seeks: Arc<Seeks>,
+    /// None where there is nothing to read: then there is no group either.
+    member: Option<JoinHandle<()>>,
     stop: DropGuard,
 }
 
@@ -47,7 +52,7 @@ struct Inbox {
 }
 
 impl<T: Transport> ClientPort<T> {
-    /// Begins to join the group, on `tasks`; the first polls wait for it.
+    /// Begins to join the group, on `tasks`; the first polls wait for it. Without topics there is no group to join.
     pub(crate) fn open<C: Connector<Transport = T>>(
         connector: &C,
         config: PortConfig,
@@ -58,9 +63,10 @@ impl<T: Transport> ClientPort<T> {
         // A Fetch or a JoinGroup that waits at the broker must not hold up a commit.
         let (connection, fetch_connection, group_connection) = (connect(), connect(), connect());
         let group = Arc::new(GroupClient { connection: group_connection, config: Arc::clone(&config) });
+        let reads = !config.topics.is_empty();
         let (member, channels) = Member::new(Arc::clone(&group), fetch_connection, config);
         let stop = CancellationToken::new();
-        let member = tasks.spawn(member.run(stop.clone()));
+        let member = reads.then(|| tasks.spawn(member.run(stop.clone())));
         let inbox =
             Inbox { ownership: channels.ownership.clone(), fetched: channels.fetched, letting_go: None };
         Self {
@@ -72,6 +78,7 @@ impl<T: Transport> ClientPort<T> {
             ownership: channels.ownership,
             released: channels.released,
             doubt: channels.doubt,
+            seeks: channels.seeks,
             member,
             stop: stop.drop_guard(),
         }
@@ -132,8 +139,13 @@ impl<T: Transport> ClientPort<T> {
                 if changed.is_err() { Some(Err(ClientError::Closed)) } else { None }
             }
             fetched = inbox.fetched.recv() => match fetched {
-                Some((serial, fetched)) if told == Some(serial) => {
-                    Some(Ok(Polled { fetched, ..Polled::default() }))
+                Some(Fetched { serial, seek, mut partitions }) if told == Some(serial) => {
+                    partitions.retain(|found| {
+                        self.seeks.number_of(serial, &of(&found.topic, found.partition)) <= seek
+                    });
+                    // What is left may be nothing: it was read before a seek.
+                    let polled = Polled { fetched: partitions, ..Polled::default() };
+                    (!polled.fetched.is_empty()).then_some(Ok(polled))
                 }
                 // Of a membership that is over: its new owner reads it again.
                 Some(_) => None,
@@ -159,9 +171,13 @@ impl<T: Transport> ClientPort<T> {
     }
 
     async fn write(&self, commit: Commit) -> Result<(), ClientError> {
-        let Commit { outputs, offsets } = commit;
+        let Commit { outputs, position, offsets } = commit;
         let owned = if offsets.is_empty() { None } else { Some(self.owner_of(&offsets)?) };
-        self.producer.lock().await.produce(outputs).await?;
+        let mut producer = self.producer.lock().await;
+        producer.produce(outputs).await?;
+        // Not beside the outputs: whoever finds it relies on them.
+        producer.produce(position.into_iter().collect()).await?;
+        drop(producer);
         match owned {
             Some(owned) => self.commit_offsets(&owned, &offsets).await,
             None => Ok(()),
@@ -176,7 +192,7 @@ impl<T: Transport> ClientPort<T> {
             return Err(ClientError::NotMember);
         }
         for CommittedOffset { topic, partition, .. } in offsets {
-            let wanted = TopicPartition { topic: Arc::clone(topic), partition: *partition };
+            let wanted = of(topic, *partition);
             // In order, as the assignment was decoded.
             if owned.membership.partitions.binary_search(&wanted).is_err() {
                 return Err(ClientError::NotOwned(wanted));
@@ -237,10 +253,46 @@ impl<T: Transport> StagePort for ClientPort<T> {
     async fn close(self) {
         let Self { member, stop, .. } = self;
         drop(stop);
+        let Some(member) = member else { return };
         if let Err(error) = member.await
             && error.is_panic()
         {
             std::panic::resume_unwind(error.into_panic());
         }
     }
+}
+
+impl<T: Transport> RunnerPort for ClientPort<T> {
+    fn seek(&self, partition: &TopicPartition, to: SeekTo) {
+        if let Some(told) = self.told() {
+            self.seeks.ask(told.serial, partition, to);
+        }
+    }
+
+    async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i64>>, PortError> {
+        let mut backoff = Backoff::new(RETRY_TIMEOUT);
+        loop {
+            match self.group.committed(partitions).await {
+                Err(error) if error.is_retriable() && backoff.wait().await => {}
+                Err(error) => return Err(error.to_port_error()),
+                Ok(found) => {
+                    return Ok(partitions.iter().map(|partition| found.get(partition).copied()).collect());
+                }
+            }
+        }
+    }
+
+    async fn last_value(&self, partition: &TopicPartition, key: &[u8]) -> Result<Option<Bytes>, PortError> {
+        let mut backoff = Backoff::new(RETRY_TIMEOUT);
+        loop {
+            match last_value(&self.connection, partition, key).await {
+                Err(error) if error.is_retriable() && backoff.wait().await => {}
+                found => return found.map_err(|error| error.to_port_error()),
+            }
+        }
+    }
+}
+
+fn of(topic: &Arc<str>, partition: i32) -> TopicPartition {
+    TopicPartition { topic: Arc::clone(topic), partition }
 }

@@ -9,10 +9,12 @@ use millstream_broker::broker::{RunningBroker, TopicError};
 use millstream_broker::metadata::{MetadataImage, ProposeError, is_internal_topic};
 use millstream_runtime::batch::Position;
 use millstream_runtime::pipeline::{
-    self, Pipeline, PipelineSpec, PluginSource, Problem, TopicCatalogue, TopicSpec, Validated, parse,
+    self, Pipeline, PipelineSpec, PluginSource, Problem, TopicCatalogue, TopicSpec, Validated, World, parse,
     validate,
 };
+use millstream_runtime::runner::{POSITIONS_TOPIC, RunnerKind};
 use millstream_runtime::runtime::Applied;
+use millstream_runtime::stage::StageSpec;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
@@ -255,12 +257,18 @@ impl NodeState {
         let plugins = Uploaded { state: self, document: &document };
         let mut others = applied_specs(&topics.image);
         others.retain(|other| other.name != spec.name);
-        let validated = validate(&spec, &self.engine, &plugins, &topics, &others, &self.runtime_clock, stop);
+        let world = World { topics: &topics, others: &others, environment: &self.environment };
+        let validated = validate(&spec, &self.engine, &plugins, &world, &self.runtime_clock, stop);
         Checked { validated, parsed: Some((spec, document)), replaces }
     }
 
     async fn create_topics(&self, pipeline: &Pipeline) -> Result<Vec<String>, PipelineError> {
         let mut created = Vec::new();
+        let is_source =
+            |stage: &StageSpec| stage.runner.as_ref().is_some_and(|runner| runner.kind == RunnerKind::Source);
+        if pipeline.stages.iter().any(is_source) {
+            self.ensure_positions().await?;
+        }
         for topic in &pipeline.topics {
             let made = self.broker.ensure_topic(&topic.name, topic.partitions, topic.config.clone()).await;
             let failed = |source| PipelineError::Topic { name: topic.name.clone(), source };
@@ -269,6 +277,16 @@ impl NodeState {
             }
         }
         Ok(created)
+    }
+}
+
+impl NodeState {
+    /// Where sources keep their positions.
+    async fn ensure_positions(&self) -> Result<(), PipelineError> {
+        let compacted = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+        let made = self.broker.ensure_topic(POSITIONS_TOPIC, Some(1), compacted).await;
+        let failed = |source| PipelineError::Topic { name: POSITIONS_TOPIC.to_owned(), source };
+        made.map(|_| ()).map_err(failed)
     }
 }
 
@@ -359,7 +377,7 @@ impl TopicCatalogue for KnownTopics<'_> {
     }
 
     fn is_internal(&self, topic: &str) -> bool {
-        is_internal_topic(topic)
+        is_internal_topic(topic) || topic == POSITIONS_TOPIC
     }
 
     fn is_view(&self, topic: &str) -> bool {

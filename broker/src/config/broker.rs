@@ -29,6 +29,10 @@ config_table! {
     log_dirs: Option<Vec<PathBuf>>, "log.dirs" = null, Valid::Any, Served, [],
         "Directories that hold partitions, each with a writer of its own. Two inside data.dir where unset: one writes while the other syncs.";
 
+    plugin_files_dirs: Option<Vec<PathBuf>>, "plugin.files.dirs" = null, Valid::Any, Served, [],
+        "Directories below which the files lie that pipelines may grant to plugins; none where unset.";
+    plugin_secrets_dir: Option<PathBuf>, "plugin.secrets.dir" = null, Valid::Any, Served, [],
+        "The directory of the secrets that pipelines may grant to plugins: a file for each, named like it; none where unset.";
     plugin_watch_dir: Option<PathBuf>, "plugin.watch.dir" = null, Valid::Any, Served, [],
         "A directory whose files PIPELINE/PLUGIN.wasm are deployed when they change; none where unset.";
 

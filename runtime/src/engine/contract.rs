@@ -1,9 +1,12 @@
 //! Whether a component keeps the contract of `sdk/wit`: which form of a transform it exports, and that it imports
 //! nothing that is not granted. Names are checked before anything is compiled; types when the component is linked.
 
+use std::collections::BTreeSet;
+
 use wasmtime::component::Component;
 
 use super::outline::Outline;
+use crate::grants::Capability;
 use crate::plugin::{TRANSFORM_BATCH_V0_1, TRANSFORM_V0_1};
 
 /// The forms of a transform.
@@ -14,6 +17,8 @@ pub enum PluginForm {
     TransformBatch,
     /// Typed records in and out.
     Transform,
+    /// A producer or consumer plugin, which goes on until it is told to stop.
+    Run,
     /// A module of Redpanda's data transforms, which fetches and writes record by record.
     RedpandaTransform,
 }
@@ -73,6 +78,20 @@ const GRANTED: [&str; 7] = [
     "wasi:random/",
 ];
 
+/// What producer and consumer plugins may import beside; some of it, if it is granted to them.
+const GRANTED_TO_RUN: [&str; 8] = [
+    "millstream:plugin/config@",
+    "millstream:plugin/timers@",
+    "millstream:plugin/metrics@",
+    "millstream:plugin/producer@",
+    "millstream:plugin/consumer@",
+    "millstream:plugin/positions@",
+    "millstream:plugin/files@",
+    "millstream:plugin/secrets@",
+];
+
+const RUN: &str = "millstream:plugin/run@0.2.0";
+
 /// Imports and exports that an error lists at most: a hostile component can have thousands.
 pub(super) const LISTED_MAX: usize = 20;
 
@@ -82,7 +101,7 @@ pub enum ContractError {
     #[error("the component imports what plugins are not granted: {}", .imports.join(", "))]
     Imports { imports: Vec<String> },
     #[error(
-        "the component exports neither {TRANSFORM_BATCH} nor {TRANSFORM}; it exports {}",
+        "the component exports none of {TRANSFORM_BATCH}, {TRANSFORM} and {RUN}; it exports {}",
         list(.exports)
     )]
     NoTransform { exports: Vec<String> },
@@ -96,20 +115,30 @@ impl ContractError {
     }
 }
 
-/// What the names say: only granted imports, and an export of a transform.
+/// What the names say: only granted imports, and an export that the host calls.
 pub(super) fn check_outline(outline: &Outline<'_>) -> Result<(), ContractError> {
-    let refused = outline.imports.iter().filter(|name| !is_granted(name));
+    // Of any version: which ones fit is wasmtime's to say.
+    let interface = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
+    let exports = |wanted: &str| outline.exports.iter().any(|name| interface(name) == interface(wanted));
+    let runs = exports(RUN);
+    let granted_to_run = |name: &str| runs && GRANTED_TO_RUN.iter().any(|granted| name.starts_with(granted));
+    let refused = outline.imports.iter().filter(|name| !is_granted(name) && !granted_to_run(name));
     let imports: Vec<String> = refused.take(LISTED_MAX).map(|name| shown(name)).collect();
     if !imports.is_empty() {
         return Err(ContractError::Imports { imports });
     }
-    // Of any version: which ones fit is wasmtime's to say.
-    let interface = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
-    let transforms = [interface(TRANSFORM_BATCH), interface(TRANSFORM)];
-    match outline.exports.iter().any(|name| transforms.contains(&interface(name))) {
+    match runs || exports(TRANSFORM_BATCH) || exports(TRANSFORM) {
         true => Ok(()),
         false => Err(no_transform(outline.exports.iter().copied())),
     }
+}
+
+/// What a producer or consumer plugin needs; none for a transform.
+pub(super) fn needs(component: &Component) -> Option<BTreeSet<Capability>> {
+    component.get_export_index(None, RUN)?;
+    let component_type = component.component_type();
+    let imports = component_type.imports(component.engine());
+    Some(imports.filter_map(|(name, _)| Capability::of_import(name)).collect())
 }
 
 /// What the host calls.

@@ -9,6 +9,7 @@ use super::*;
 use crate::batch::Position;
 use crate::clock::SystemClock;
 use crate::engine::{EngineConfig, PluginEngine};
+use crate::environment::Environment;
 use crate::guests;
 use crate::limits::PluginLimits;
 use crate::pipeline::Pipeline;
@@ -28,7 +29,13 @@ impl Fixture {
     fn new() -> Self {
         let metrics = RuntimeMetrics::register(&mut Registry::default());
         let handle = tokio::runtime::Handle::current();
-        let runtime = Runtime::new(MemoryCluster::default(), metrics, SystemClock::shared(), handle);
+        let runtime = Runtime::new(
+            MemoryCluster::default(),
+            metrics,
+            SystemClock::shared(),
+            Environment::default(),
+            handle,
+        );
         let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
         Self { runtime, engine }
     }
@@ -46,6 +53,7 @@ impl Fixture {
             pipeline: "test".to_owned(),
             name: "check".to_owned(),
             position: Position::Ingest,
+            runner: None,
             from: vec!["orders".into()],
             plugins: vec![plugin],
             canary: None,

@@ -32,6 +32,10 @@ impl<'a> Fields<'a> {
         }
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.rest.iter().any(|(key, _)| key.name == name)
+    }
+
     pub(super) fn take(&mut self, name: &'static str) -> Option<&'a Node> {
         self.known.push(name);
         let at = self.rest.iter().position(|(key, _)| key.name == name)?;

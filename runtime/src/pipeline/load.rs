@@ -80,7 +80,23 @@ pub(super) struct LoadedVersion {
     limits: PluginLimits,
 }
 
+impl Loaded {
+    /// Those that may run.
+    pub(super) fn versions(&self) -> impl Iterator<Item = &LoadedVersion> {
+        [&self.active].into_iter().chain(self.canary.iter().map(|(version, _)| version))
+    }
+}
+
 impl LoadedVersion {
+    pub(super) fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// For people, behind the plugin's name.
+    pub(super) fn label(&self) -> String {
+        if self.number == 0 { String::new() } else { format!(" (version {})", self.number) }
+    }
+
     fn new(plugin: Arc<Plugin>, version: PluginVersion) -> Self {
         let PluginVersion { number, config, limits, .. } = version;
         Self { plugin, number, config, limits }

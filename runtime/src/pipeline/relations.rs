@@ -11,11 +11,11 @@ use crate::batch::Position;
 pub(super) fn check_groups(spec: &PipelineSpec, others: &[PipelineSpec], problems: &mut Problems) {
     let mut groups: BTreeMap<&str, String> = BTreeMap::new();
     for other in others {
-        for stage in stream(other) {
+        for stage in stream(other).filter(|stage| !stage.group.is_empty()) {
             groups.insert(&stage.group, format!("{:?} of pipeline {:?}", stage.name, other.name));
         }
     }
-    for stage in stream(spec) {
+    for stage in stream(spec).filter(|stage| !stage.group.is_empty()) {
         if let Some(other) = groups.insert(&stage.group, format!("{:?}", stage.name)) {
             let message =
                 format!("stages {other} and {:?} have the same group {:?}", stage.name, stage.group);

@@ -13,13 +13,15 @@ pub fn json_schema() -> Value {
         "title": "Millstream pipeline",
         "type": "object",
         "required": ["pipeline"],
-        "anyOf": [{ "required": ["stages"] }, { "required": ["ingests"] }, { "required": ["views"] }],
+        "anyOf": [{ "required": ["sources"] }, { "required": ["stages"] }, { "required": ["sinks"] }, { "required": ["ingests"] }, { "required": ["views"] }],
         "additionalProperties": false,
         "properties": {
             "pipeline": { "$ref": "#/$defs/name", "description": "The pipeline's name" },
             "topics": section("#/$defs/topic", "Topics to create, by name"),
             "plugins": section("#/$defs/plugin", "WebAssembly components, by name"),
             "stages": section("#/$defs/stage", "What carries records from topics to topics, by name"),
+            "sources": section("#/$defs/source", "Producer plugins, by name"),
+            "sinks": section("#/$defs/sink", "Consumer plugins, by name"),
             "ingests": section("#/$defs/ingest", "What stands in front of topics, by name"),
             "views": section("#/$defs/view", "What readers see of topics, by the name that they read"),
         },
@@ -33,6 +35,9 @@ pub fn json_schema() -> Value {
             "topic": topic(),
             "plugin": plugin(),
             "limits": limits(),
+            "grants": grants(),
+            "source": runner(&["plugin", "to"]),
+            "sink": runner(&["plugin", "from"]),
             "stage": stage(),
             "ingest": ingest(),
             "view": view(),
@@ -75,9 +80,47 @@ fn plugin() -> Value {
                 "file": { "type": "string", "description": "Path of the component, relative to this file" },
                 "config": { "description": "Configuration where a stage states none" },
                 "limits": { "$ref": "#/$defs/limits" },
+                "grants": { "$ref": "#/$defs/grants" },
             },
         },
     ] })
+}
+
+fn grants() -> Value {
+    json!({
+        "type": ["object", "null"],
+        "description": "What a producer or consumer plugin may use beyond its topics",
+        "additionalProperties": false,
+        "properties": {
+            "secrets": { "description": "Names of files in plugin.secrets.dir",
+                "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] },
+            "files": { "description": "Paths below plugin.files.dirs, by the names that the plugin knows",
+                "type": ["object", "null"], "additionalProperties": { "type": "string" } },
+        },
+    })
+}
+
+/// A source or a sink.
+fn runner(required: &[&str]) -> Value {
+    let names = millstream_record::Compression::ALL.map(millstream_record::Compression::name);
+    let mut runner = json!({
+        "type": "object",
+        "required": required,
+        "additionalProperties": false,
+        "properties": {
+            "plugin": { "$ref": "#/$defs/name" },
+            "config": { "description": "The configuration of \"plugin\"" },
+            "to": { "$ref": "#/$defs/topicNames", "description": "What it writes; the first is the default" },
+            "compression": { "enum": names, "default": "none" },
+        },
+    });
+    if required.contains(&"from") {
+        let stage = stage();
+        for key in ["from", "group", "parallelism"] {
+            runner["properties"][key] = stage["properties"][key].clone();
+        }
+    }
+    runner
 }
 
 fn limits() -> Value {

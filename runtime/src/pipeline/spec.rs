@@ -2,6 +2,7 @@
 //! must load) is `validate`'s.
 
 mod inlines;
+mod runners;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,9 @@ use super::fields::{Fields, string, strings};
 use super::node::{self, Node, Value};
 use super::problem::{Place, Problem, Problems};
 use crate::batch::Position;
+use crate::grants::Grants;
 use crate::limits::PluginLimits;
+use crate::runner::RunnerKind;
 use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, TOPICS_MAX};
 
 const PARTITIONS_MAX: i64 = 100_000;
@@ -28,7 +31,7 @@ pub struct PipelineSpec {
     pub name: String,
     pub topics: Vec<TopicSpec>,
     pub plugins: Vec<PluginSpec>,
-    /// Ingests and views among them.
+    /// Sources, sinks, ingests and views among them.
     pub stages: Vec<StageDefinition>,
 }
 
@@ -53,6 +56,7 @@ pub struct PluginSpec {
     pub file_place: Place,
     pub config: serde_json::Value,
     pub limits: PluginLimits,
+    pub grants: Grants,
 }
 
 /// A plugin in a stage's chain.
@@ -71,6 +75,8 @@ pub struct StageDefinition {
     pub position: Position,
     /// Of an ingest or a view.
     pub inline: Option<InlineOptions>,
+    /// Of a source or a sink.
+    pub runner: Option<RunnerKind>,
     pub from: Vec<(String, Place)>,
     pub plugins: Vec<PluginUse>,
     pub to: Vec<(String, Place)>,
@@ -108,11 +114,14 @@ fn pipeline(file: &str, root: &Node, problems: &mut Problems) -> Option<Pipeline
     let topics = entries(fields.take("topics"), "topics", problems, topic);
     let plugins = entries(fields.take("plugins"), "plugins", problems, plugin);
     let pipeline = name.unwrap_or_default();
-    let parts = ["stages", "ingests", "views"].map(|section| (section, fields.take(section)));
+    let parts =
+        ["sources", "stages", "sinks", "ingests", "views"].map(|section| (section, fields.take(section)));
     let mut stages = Vec::new();
     for (section, node) in parts {
         stages.extend(entries(node, section, problems, |name, place, node, problems| match section {
             "ingests" => inlines::ingest(name, place, node, problems),
+            "sources" => runners::runner(RunnerKind::Source, &pipeline, name, place, node, problems),
+            "sinks" => runners::runner(RunnerKind::Sink, &pipeline, name, place, node, problems),
             "views" => inlines::view(name, place, node, problems),
             _ => stage(&pipeline, name, place, node, problems),
         }));
@@ -120,7 +129,7 @@ fn pipeline(file: &str, root: &Node, problems: &mut Problems) -> Option<Pipeline
     if parts.iter().all(|(_, node)| node.is_none_or(Node::is_empty)) {
         let place = parts.iter().find_map(|(_, node)| *node).map_or(root.place, |node| node.place);
         let remedy = "add one, or delete the pipeline: \"millstream pipeline delete NAME\"".to_owned();
-        problems.error(place, "the pipeline has no stages, ingests or views", Some(remedy));
+        problems.error(place, "the pipeline has no sources, stages, sinks, ingests or views", Some(remedy));
     }
     check_unique(&stages, problems);
     fields.finish(problems);
@@ -196,6 +205,7 @@ fn plugin(name: &str, place: Place, node: &Node, problems: &mut Problems) -> Opt
         file_place: node.place,
         config: serde_json::Value::Null,
         limits: PluginLimits::default(),
+        grants: Grants::default(),
     };
     if let Value::String(file) = &node.value {
         return Some(PluginSpec { file: file.clone(), ..base });
@@ -206,9 +216,10 @@ fn plugin(name: &str, place: Place, node: &Node, problems: &mut Problems) -> Opt
         file.and_then(|node| Some((string(node, &format!("the file of {what}"), problems)?, node.place)));
     let config = fields.take("config").map_or(serde_json::Value::Null, Node::to_json);
     let limits = fields.take("limits").map(|node| limits(node, &what, problems)).unwrap_or_default();
+    let grants = fields.take("grants").map(|node| runners::grants(node, &what, problems)).unwrap_or_default();
     fields.finish(problems);
     let (file, file_place) = file?;
-    Some(PluginSpec { file, file_place, config, limits, ..base })
+    Some(PluginSpec { file, file_place, config, limits, grants, ..base })
 }
 
 fn limits(node: &Node, what: &str, problems: &mut Problems) -> PluginLimits {
@@ -268,6 +279,7 @@ fn stage(
         place,
         position: Position::Stream,
         inline: None,
+        runner: None,
         from,
         plugins,
         to,

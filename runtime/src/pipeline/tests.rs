@@ -10,6 +10,7 @@ use super::*;
 use crate::batch::Position;
 use crate::clock::SystemClock;
 use crate::engine::{EngineConfig, PluginEngine};
+use crate::environment::Environment;
 use crate::guests;
 use crate::inline::OnFailure;
 use crate::stage::OnError;
@@ -117,7 +118,8 @@ fn validated_beside(others: &[&str], text: &str) -> Validated {
     match parse("p.yaml", text) {
         Ok(spec) => {
             let (clock, stop) = (SystemClock::shared(), CancellationToken::new());
-            validate(&spec, &engine, &files, &Topics, &others, &clock, &stop)
+            let world = World { topics: &Topics, others: &others, environment: &Environment::default() };
+            validate(&spec, &engine, &files, &world, &clock, &stop)
         }
         Err(problems) => Validated { problems, pipeline: None },
     }
@@ -246,8 +248,8 @@ fn plugins_that_are_none_are_refused() {
     check(
         "file: typed.wasm",
         "file: other.wasm",
-        "p.yaml:8:11: error: \"other.wasm\" of plugin \"typed\": the component exports neither millstream:plugin/transform-batch@0.2.0 \
-         nor millstream:plugin/transform@0.2.0; it exports nothing; build the plugin with the SDK, for wasm32-wasip2",
+        "p.yaml:8:11: error: \"other.wasm\" of plugin \"typed\": the component exports none of millstream:plugin/transform-batch@0.2.0, \
+         millstream:plugin/transform@0.2.0 and millstream:plugin/run@0.2.0; it exports nothing; build the plugin with the SDK, for wasm32-wasip2",
     );
     check(
         "identity: identity.wasm",
@@ -374,7 +376,7 @@ fn a_group_has_a_name() {
 fn a_pipeline_has_stages() {
     for stages in ["", " {}", " ~"] {
         let validated = validated(&format!("pipeline: p\nstages:{stages}\n"));
-        assert_eq!(messages(&validated), ["the pipeline has no stages, ingests or views"]);
+        assert_eq!(messages(&validated), ["the pipeline has no sources, stages, sinks, ingests or views"]);
         assert!(validated.pipeline.is_none());
     }
 }

@@ -10,13 +10,15 @@ use super::Pipeline;
 use super::load::{GIVEN_UP, Loaded, LoadedVersion, Loader, PluginSource, load_plugins};
 use super::problem::{Place, Problem, Problems, did_you_mean};
 use super::relations::{check_cycles, check_groups, check_inlines};
-use super::spec::{InlineOptions, OnErrorSpec, PipelineSpec, StageDefinition};
+use super::spec::{InlineOptions, OnErrorSpec, PipelineSpec, PluginSpec, PluginUse, StageDefinition};
 use super::topics::{TopicCatalogue, check_topics};
 use crate::batch::Position;
 use crate::clock::SharedClock;
-use crate::engine::PluginEngine;
+use crate::engine::{PluginEngine, PluginForm};
+use crate::environment::Environment;
 use crate::inline::InlineSpec;
 use crate::plugin::{Instance, StartError};
+use crate::runner::{self, RunnerSpec};
 use crate::stage::{Canary, OnError, Previous, StagePlugin, StageSpec};
 
 /// What a validation found.
@@ -28,18 +30,27 @@ pub struct Validated {
     pub pipeline: Option<Pipeline>,
 }
 
-/// Checks `spec`, which is to run beside `others`. Compiles plugins and runs their `init`: call it on a thread that
+/// What a pipeline is checked against.
+#[derive(Clone, Copy)]
+pub struct World<'a> {
+    pub topics: &'a dyn TopicCatalogue,
+    /// The other pipelines that are applied.
+    pub others: &'a [PipelineSpec],
+    pub environment: &'a Environment,
+}
+
+/// Checks `spec`, which is to run in that world. Compiles plugins and runs their `init`: call it on a thread that
 /// may block, outside of any tokio runtime's workers. When `stop` fires, what is left to compile and to start is
 /// given up, which is a problem.
 pub fn validate(
     spec: &PipelineSpec,
     engine: &PluginEngine,
     plugins: &dyn PluginSource,
-    topics: &dyn TopicCatalogue,
-    others: &[PipelineSpec],
+    world: &World<'_>,
     clock: &SharedClock,
     stop: &CancellationToken,
 ) -> Validated {
+    let World { topics, others, environment } = *world;
     let mut problems = Problems::new(&spec.file);
     check_topics(spec, topics, &mut problems);
     check_groups(spec, others, &mut problems);
@@ -47,6 +58,7 @@ pub fn validate(
     check_inlines(spec, others, &mut problems);
     let loader = Loader { engine, source: plugins, stop };
     let loaded = load_plugins(spec, &loader, &mut problems);
+    check_grants(spec, environment, &mut problems);
     let (mut stages, mut inlines) = (Vec::new(), Vec::new());
     let mut resolved = Vec::new();
     for definition in &spec.stages {
@@ -64,10 +76,25 @@ pub fn validate(
     }
     let pipeline = Pipeline { name: spec.name.clone(), topics: spec.topics.clone(), stages, inlines };
     if !problems.has_errors() {
-        check_configs(&resolved, clock, stop, &mut problems);
+        check_configs(&resolved, clock, environment, stop, &mut problems);
     }
     let pipeline = if problems.has_errors() { None } else { Some(pipeline) };
     Validated { problems: problems.into_sorted(), pipeline }
+}
+
+/// Whether what the plugins are granted is there.
+fn check_grants(spec: &PipelineSpec, environment: &Environment, problems: &mut Problems) {
+    for plugin in &spec.plugins {
+        for problem in environment.check(&plugin.grants) {
+            let message = format!("plugin {:?}: {}", plugin.name, problem.message);
+            let remedy = Some(problem.remedy.to_owned());
+            if problem.is_warning {
+                problems.warning(plugin.place, message, remedy);
+            } else {
+                problems.error(plugin.place, message, remedy);
+            }
+        }
+    }
 }
 
 fn resolve(
@@ -91,6 +118,9 @@ fn resolve(
             missing = true;
             continue;
         };
+        for version in loaded.versions() {
+            check_role(stage, declared, version, used, problems);
+        }
         let link = |version: &LoadedVersion| version.for_stage(&used.name, used.config.as_ref());
         let previous = loaded.previous.as_ref();
         let previous = previous.map(|(version, until_ms)| Previous::new(link(version), *until_ms));
@@ -106,11 +136,22 @@ fn resolve(
     if missing {
         return None;
     }
+    let runner = stage.runner.map(|kind| {
+        let plugins =
+            spec.plugins.iter().filter(|plugin| stage.plugins.iter().any(|used| used.name == plugin.name));
+        let grants = plugins.map(|plugin| plugin.grants.clone()).next().unwrap_or_default();
+        RunnerSpec { kind, grants }
+    });
+    if stage.runner.is_some() && canary.is_some() {
+        let message = format!("{:?} can't try a version on some partitions: it is no stage", stage.name);
+        problems.error(stage.place, message, Some("deploy the version without --partitions".to_owned()));
+    }
     let names = |topics: &[(String, Place)]| topics.iter().map(|(topic, _)| topic.as_str().into()).collect();
     Some(StageSpec {
         pipeline: spec.name.clone(),
         name: stage.name.clone(),
         position: stage.position,
+        runner,
         from: names(&stage.from),
         plugins,
         canary,
@@ -126,10 +167,53 @@ fn resolve(
     })
 }
 
+/// Whether the plugin is of the kind that belongs there, and imports only what it is granted there.
+fn check_role(
+    stage: &StageDefinition,
+    declared: &PluginSpec,
+    version: &LoadedVersion,
+    used: &PluginUse,
+    problems: &mut Problems,
+) {
+    let plugin = version.plugin();
+    let is_runner = plugin.form() == PluginForm::Run;
+    let Some(kind) = stage.runner else {
+        if is_runner {
+            let message = format!("plugin {:?} is a producer or consumer, not a transform", used.name);
+            let remedy = "put it under \"sources\" or \"sinks\"".to_owned();
+            problems.error(used.place, message, Some(remedy));
+        }
+        return;
+    };
+    if !is_runner {
+        let message = format!(
+            "plugin {:?} is a transform, which {} {:?} can't run",
+            used.name,
+            kind.name(),
+            stage.name
+        );
+        problems.error(used.place, message, Some("put it under \"stages\"".to_owned()));
+    }
+    for capability in plugin.needs() {
+        if !capability.is_granted(kind, !stage.to.is_empty(), &declared.grants) {
+            let message = format!(
+                "plugin {:?}{} imports {}, which is not granted in {} {:?}",
+                used.name,
+                version.label(),
+                capability.interface(),
+                kind.name(),
+                stage.name
+            );
+            problems.error(used.place, message, Some(capability.remedy().to_owned()));
+        }
+    }
+}
+
 /// Starts every plugin with its configuration, as the stage will.
 fn check_configs(
     stages: &[(&StageDefinition, StageSpec)],
     clock: &SharedClock,
+    environment: &Environment,
     stop: &CancellationToken,
     problems: &mut Problems,
 ) {
@@ -143,7 +227,15 @@ fn check_configs(
     for (definition, stage) in stages {
         let canary = stage.canary.iter().map(|canary| (&canary.plugin, &definition.plugins[canary.index]));
         for (plugin, used) in stage.plugins.iter().zip(&definition.plugins).chain(canary) {
-            let started = Instance::start(&plugin.plugin, plugin.instance_config(stage, clock));
+            let started = async {
+                match &stage.runner {
+                    Some(_) => runner::check(stage, plugin, environment, clock).await,
+                    None => {
+                        let started = Instance::start(&plugin.plugin, plugin.instance_config(stage, clock));
+                        started.await.map(|_| ())
+                    }
+                }
+            };
             let Some(started) = runtime.block_on(stop.run_until_cancelled(started)) else {
                 let message = format!("plugin {:?} in stage {:?} was not started", plugin.name, stage.name);
                 return problems.error(used.place, message, Some(GIVEN_UP.to_owned()));
@@ -152,6 +244,7 @@ fn check_configs(
                 let message = format!("plugin {:?} in stage {:?}: {error}", plugin.name, stage.name);
                 let remedy = match error {
                     // Nothing is wrong with the configuration.
+                    StartError::Role => "put it where a plugin of its kind belongs",
                     StartError::NoRoom { .. } => "try again when other stages have stopped",
                     StartError::ConfigRefused { .. } | StartError::Failed(_) => "correct its \"config\"",
                 };

@@ -27,3 +27,22 @@ pub(super) use batch::millstream::plugin::{log, types};
 pub(super) use batch::{BatchTransformer, BatchTransformerPre};
 pub(super) use typed::exports::millstream::plugin::transform;
 pub(super) use typed::{Transformer, TransformerPre};
+
+/// What sources and sinks import and export.
+mod run {
+    wasmtime::component::bindgen!({
+        path: "../sdk/wit/0.2",
+        world: "runner",
+        imports: { default: async },
+        exports: { default: async },
+        with: {
+            "millstream:plugin/log": super::batch::millstream::plugin::log,
+            "millstream:plugin/files.file": super::super::runner::OpenFile,
+            "millstream:plugin/secrets.secret": super::super::runner::SecretHandle,
+        },
+    });
+}
+
+pub(super) use run::exports::millstream::plugin::run::RunError;
+pub(super) use run::millstream::plugin as imports;
+pub(super) use run::{Runner, RunnerPre};

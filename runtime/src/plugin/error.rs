@@ -53,6 +53,9 @@ pub enum StartError {
     ConfigRefused { reason: String },
     #[error("the plugin failed to start: {0}")]
     Failed(#[source] PluginError),
+    /// A transform where a source or a sink should be, or the other way round.
+    #[error("the plugin is of another kind than its place in the pipeline")]
+    Role,
     #[error("no room for another instance: {message}")]
     NoRoom { message: String },
 }

@@ -40,6 +40,16 @@ impl HostState {
         self.log.lock().expect("no code panics while it holds this lock").line(level, message);
     }
 
+    /// What hosts keep for their guests.
+    pub(super) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// Lines of the log don't show this from now on.
+    pub(super) fn hide(&self, secret: &[u8]) {
+        self.log.lock().expect("no code panics while it holds this lock").hide(secret);
+    }
+
     /// The last line written to standard error: a panic's message, for instance.
     pub(super) fn take_last_words(&mut self) -> Option<String> {
         self.stderr.take_last_line()
@@ -76,30 +86,35 @@ impl bindings::log::Host for HostState {
 
 impl bindings::types::Host for HostState {}
 
-/// Offers plugins what they may import.
+/// Offers transforms what they may import.
 pub(crate) fn link_host(linker: &mut Linker<HostState>) -> Result<()> {
+    bindings::log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    v0_1::add_to_linker(linker)?;
+    link_wasi(linker)
+}
+
+/// Offers what any plugin may import of WASI.
+pub(super) fn link_wasi<T: WasiView + Send + 'static>(linker: &mut Linker<T>) -> Result<()> {
     use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
     use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
     use wasmtime_wasi::p2::bindings::{cli, filesystem};
     use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 
-    bindings::log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    v0_1::add_to_linker(linker)?;
     // Streams, polling, clocks, random bytes and the three standard streams; no HTTP, whatever the name says.
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
-    let random = wasmtime_wasi::p2::bindings::random::insecure::add_to_linker::<HostState, WasiRandom>;
+    let random = wasmtime_wasi::p2::bindings::random::insecure::add_to_linker::<T, WasiRandom>;
     random(linker, |state| state.random())?;
-    let seed = wasmtime_wasi::p2::bindings::random::insecure_seed::add_to_linker::<HostState, WasiRandom>;
+    let seed = wasmtime_wasi::p2::bindings::random::insecure_seed::add_to_linker::<T, WasiRandom>;
     seed(linker, |state| state.random())?;
-    cli::exit::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
-    cli::environment::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
-    cli::terminal_input::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
-    cli::terminal_output::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
-    cli::terminal_stdin::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
-    cli::terminal_stdout::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
-    cli::terminal_stderr::add_to_linker::<HostState, WasiCli>(linker, HostState::cli)?;
-    filesystem::types::add_to_linker::<HostState, WasiFilesystem>(linker, HostState::filesystem)?;
-    filesystem::preopens::add_to_linker::<HostState, WasiFilesystem>(linker, HostState::filesystem)
+    cli::exit::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::environment::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_input::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_output::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_stdin::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_stdout::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    cli::terminal_stderr::add_to_linker::<T, WasiCli>(linker, T::cli)?;
+    filesystem::types::add_to_linker::<T, WasiFilesystem>(linker, T::filesystem)?;
+    filesystem::preopens::add_to_linker::<T, WasiFilesystem>(linker, T::filesystem)
 }
 
 /// Counts what an instance allocates. Memory counts as a whole, whatever number of memories it is spread over.

@@ -20,9 +20,9 @@ use crate::limits::PluginLimits;
 use crate::outputs::{self, OutputRules, Transformed, cut};
 
 /// Handles to resources that an instance may hold.
-const HANDLES_MAX: usize = 1000;
+pub(super) const HANDLES_MAX: usize = 1000;
 /// What a call may hand to the host beside its outputs: rejections, log lines, errors.
-const HOSTCALL_BYTES_BASE: usize = 1024 * 1024;
+pub(super) const HOSTCALL_BYTES_BASE: usize = 1024 * 1024;
 
 /// What an instance is made for.
 #[derive(Clone)]
@@ -79,6 +79,7 @@ impl Instance {
         let engine = Arc::clone(&plugin.engine);
         let guest = match &plugin.pre {
             Pre::Component(pre) => Guest::start_component(&engine.engine, pre, config).await?,
+            Pre::Runner(_) => return Err(StartError::Role),
             Pre::Redpanda(pre) => Guest::Redpanda(redpanda::Guest::start(&engine.engine, pre, config).await?),
         };
         Ok(Self { guest, limits, _engine: engine, spent: false })

@@ -1,6 +1,7 @@
 //! Where a plugin's lines go. A plugin is not trusted with a terminal or a disk: lines are cut, control characters
 //! replaced, and so many a second pass and no more.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,10 @@ const LINE_BYTES_MAX: usize = 4096;
 /// Lines a second in the long run, and at once.
 const LINES_PER_SECOND: u32 = 100;
 const LINES_BURST: u32 = 200;
+
+/// Secrets that lines are looked through for, and the shortest of them.
+const HIDDEN_MAX: usize = 16;
+const HIDDEN_BYTES_MIN: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -55,12 +60,23 @@ pub(super) struct GuardedLog {
     tokens: u32,
     refilled: Duration,
     dropped: u64,
+    /// What lines don't show.
+    hidden: Vec<String>,
 }
 
 impl GuardedLog {
     pub(super) fn new(log: Arc<dyn PluginLog>, clock: SharedClock) -> Self {
         let refilled = clock.monotonic();
-        Self { log, clock, tokens: LINES_BURST, refilled, dropped: 0 }
+        Self { log, clock, tokens: LINES_BURST, refilled, dropped: 0, hidden: Vec::new() }
+    }
+
+    /// From now on lines show something else in the place of this. What is shorter may be a part of anything.
+    pub(super) fn hide(&mut self, secret: &[u8]) {
+        let Ok(secret) = std::str::from_utf8(secret) else { return };
+        let is_known = self.hidden.iter().any(|hidden| hidden == secret);
+        if secret.len() >= HIDDEN_BYTES_MIN && !is_known && self.hidden.len() < HIDDEN_MAX {
+            self.hidden.push(secret.to_owned());
+        }
     }
 
     pub(super) fn line(&mut self, level: LogLevel, line: &str) {
@@ -77,7 +93,13 @@ impl GuardedLog {
                 &format!("{dropped} lines of this plugin were dropped: too many a second"),
             );
         }
-        self.log.line(level, &printable(line.trim_end(), LINE_BYTES_MAX));
+        let mut line = Cow::Borrowed(line.trim_end());
+        for hidden in &self.hidden {
+            if line.contains(hidden.as_str()) {
+                line = Cow::Owned(line.replace(hidden.as_str(), "[secret]"));
+            }
+        }
+        self.log.line(level, &printable(&line, LINE_BYTES_MAX));
     }
 
     fn refill(&mut self) {
@@ -106,6 +128,17 @@ pub(super) mod tests {
         fn line(&self, level: LogLevel, line: &str) {
             self.0.lock().unwrap().push(format!("{level:?} {line}"));
         }
+    }
+
+    #[test]
+    fn secrets_do_not_reach_the_log() {
+        let lines = Arc::new(Lines::default());
+        let clock = Arc::new(ManualClock::default());
+        let mut log = GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, clock);
+        log.hide(b"s3cr3t-token");
+        log.hide(b"short");
+        log.line(LogLevel::Info, "Bearer s3cr3t-token, short, s3cr3t-token");
+        assert_eq!(*lines.0.lock().unwrap(), ["Info Bearer [secret], short, [secret]"]);
     }
 
     #[test]

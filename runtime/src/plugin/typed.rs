@@ -90,16 +90,28 @@ fn take_output(
 /// Writes a body as it stands in a record.
 fn pack(body: &MessageBody, rules: &OutputRules<'_>, payload: &mut Vec<u8>) -> Result<Span, OutputFault> {
     let start = payload.len();
-    put_bytes(payload, body.key.as_deref())?;
-    put_bytes(payload, body.value.as_deref())?;
-    put_varint(payload, length(body.headers.len())?);
-    for HeaderResult { key, value } in &body.headers {
-        put_bytes(payload, Some(key.as_bytes()))?;
-        put_bytes(payload, value.as_deref())?;
-    }
+    let headers = body.headers.iter().map(|HeaderResult { key, value }| (key.as_str(), value.as_deref()));
+    put_body(payload, body.key.as_deref(), body.value.as_deref(), headers)?;
     // Spans are narrower than buffers; the caller turns this much into an error right after.
     let end = payload.len().min(rules.output_bytes_max.saturating_add(start));
     Ok(Span::new(start, end))
+}
+
+/// Key, value and headers as they stand in a record.
+pub(super) fn put_body<'a>(
+    payload: &mut Vec<u8>,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>,
+) -> Result<(), OutputFault> {
+    put_bytes(payload, key)?;
+    put_bytes(payload, value)?;
+    put_varint(payload, length(headers.len())?);
+    for (key, value) in headers {
+        put_bytes(payload, Some(key.as_bytes()))?;
+        put_bytes(payload, value)?;
+    }
+    Ok(())
 }
 
 fn put_bytes(payload: &mut Vec<u8>, bytes: Option<&[u8]>) -> Result<(), OutputFault> {

@@ -11,6 +11,10 @@ use crate::stage::{Chains, Deployment, StageShared, StageSpec};
 /// Returns when the stage has the new deployment. A task that is in the middle of a batch takes it after that.
 pub(super) async fn swap(shared: &Arc<StageShared>, spec: &StageSpec) {
     let next = shared.deployments.next(spec.plugins.clone(), spec.canary.clone());
+    if spec.runner.is_some() {
+        // Its plugin is told to stop, and the next one goes on in the same place of the group.
+        return shared.deployments.replace(next, Vec::new());
+    }
     let (sender, prepared) = oneshot::channel();
     let (stage, deployment) = (Arc::clone(shared), Arc::clone(&next));
     let work = move || {

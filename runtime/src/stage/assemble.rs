@@ -29,13 +29,13 @@ pub(super) struct NoSuchPartition {
 }
 
 /// See the module. Topics are known by their index.
-pub(super) struct Assembler {
+pub(crate) struct Assembler {
     topics: Vec<Open>,
     compression: Compression,
     finished: Vec<OutputBatch>,
     /// What was appended takes so much before compression, open batches included.
-    pub(super) bytes: usize,
-    pub(super) records: u64,
+    pub(crate) bytes: usize,
+    pub(crate) records: u64,
 }
 
 struct Open {
@@ -46,7 +46,7 @@ struct Open {
 }
 
 impl Assembler {
-    pub(super) fn new(topics: &[OutputTopic], compression: Compression) -> Self {
+    pub(crate) fn new(topics: &[OutputTopic], compression: Compression) -> Self {
         let open = |topic: &OutputTopic| {
             let partitions = usize::try_from(topic.partitions).expect("a topic has partitions");
             let bytes_max = BATCH_BYTES_MAX.min(bytes_max_of(topic));
@@ -83,7 +83,7 @@ impl Assembler {
     }
 
     /// Whether a topic takes a record of this body.
-    pub(super) fn takes(
+    pub(crate) fn takes(
         &self,
         topic: usize,
         timestamp: i64,
@@ -158,7 +158,7 @@ impl Assembler {
     }
 
     /// Takes a body that the topic takes.
-    pub(super) fn append(&mut self, topic: usize, partition: i32, timestamp: i64, body: &[u8]) {
+    pub(crate) fn append(&mut self, topic: usize, partition: i32, timestamp: i64, body: &[u8]) {
         let body = parsed(body);
         self.records += 1;
         if !self.shares(topic, body) {
@@ -188,7 +188,7 @@ impl Assembler {
     }
 
     /// Closes all batches and hands over what was gathered, per partition in the order of appending.
-    pub(super) fn take(&mut self) -> Vec<OutputBatch> {
+    pub(crate) fn take(&mut self) -> Vec<OutputBatch> {
         for topic in 0..self.topics.len() {
             for at in 0..self.topics[topic].batches.len() {
                 self.close(topic, i32::try_from(at).expect("partitions are counted by an i32"));

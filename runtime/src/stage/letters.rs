@@ -1,7 +1,7 @@
 //! What becomes of rejected records, as the stage's policy has it.
 
 use super::dead_letter::{self, Cause, Original};
-use super::mill::{Mill, failure};
+use super::mill::Mill;
 use super::rejections::Rejection;
 use super::spec::{OnError, StagePlugin};
 use super::status::StageFailure;
@@ -26,14 +26,15 @@ impl Mill {
                 Err(Box::new(match first.plugin {
                     Some(plugin) => StageFailure {
                         plugin: Some(self.chains.of(input.partition).plugin_name(plugin).to_owned()),
-                        ..failure(
+                        ..StageFailure::without_batch(
                             "rejected",
                             &format!("the plugin rejected the record at offset {offset}: {reason}"),
                         )
                     },
-                    None => {
-                        failure("refused", &format!("what comes of the record at offset {offset}: {reason}"))
-                    }
+                    None => StageFailure::without_batch(
+                        "refused",
+                        &format!("what comes of the record at offset {offset}: {reason}"),
+                    ),
                 }))
             }
             OnError::DeadLetter(_) => {
@@ -67,7 +68,8 @@ impl Mill {
         let fits = |body: &[u8]| assembler.takes(at, timestamp, body, now_ms).is_ok();
         let body = dead_letter::body(original, &cause, assembler.body_bytes_max(at), fits);
         // Left are what no cutting mends: a limit that no letter keeps, a key that is missing.
-        let refused = |reason: &dyn std::fmt::Display| Box::new(failure("dead_letter", reason));
+        let refused =
+            |reason: &dyn std::fmt::Display| Box::new(StageFailure::without_batch("dead_letter", reason));
         let body = body.ok_or_else(|| refused(&format!("topic {:?} takes no letter", topic.name)))?;
         assembler.takes(at, timestamp, &body, now_ms).map_err(|refusal| refused(&refusal))?;
         Ok(Letter { topic: at, partition: original.partition % topic.partitions, timestamp, body })

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::port::{
     Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortError, PortFactory, PortRequest,
-    StagePort, TopicPartition,
+    RunnerPort, SeekTo, StagePort, TopicPartition,
 };
 use super::topic::{TopicInfo, TopicRules};
 use crate::clock::SystemClock;
@@ -230,6 +230,14 @@ impl MemoryPort {
 }
 
 impl Log {
+    /// Of the first record of at least that timestamp; batches are not opened for it.
+    fn offset_of(&self, timestamp: i64) -> i64 {
+        let later = |(_, batch): &&(i64, Bytes)| {
+            RecordBatch::new(batch).expect("it was checked when it was appended").max_timestamp() >= timestamp
+        };
+        self.batches.iter().find(later).map_or(self.end, |(base, _)| *base)
+    }
+
     /// Whole batches from the one that holds `position`, and the position behind them.
     fn fetch(&self, position: i64) -> Option<(Bytes, i64)> {
         if position >= self.end {
@@ -274,7 +282,7 @@ impl StagePort for MemoryPort {
             }
             let bytes = commit.outputs.iter().map(|output| output.bytes.len()).sum();
             state.commit_bytes_max = state.commit_bytes_max.max(bytes);
-            for output in &commit.outputs {
+            for output in commit.outputs.iter().chain(&commit.position) {
                 state.refuse(output)?;
                 state.append(&output.topic, output.partition, &output.bytes)?;
             }
@@ -300,4 +308,49 @@ impl StagePort for MemoryPort {
     }
 
     async fn close(self) {}
+}
+
+impl RunnerPort for MemoryPort {
+    fn seek(&self, partition: &TopicPartition, to: SeekTo) {
+        let state = self.cluster.lock();
+        let mut positions = self.positions.lock().expect("no code panics while it holds this lock");
+        let Some(position) = positions.get_mut(partition) else { return };
+        let at = usize::try_from(partition.partition).expect("partitions are not negative");
+        let log = &state.topics[&partition.topic].logs[at];
+        *position = match to {
+            SeekTo::Offset(offset) => offset,
+            SeekTo::Timestamp(timestamp) => log.offset_of(timestamp),
+            SeekTo::Beginning => 0,
+            SeekTo::End => log.end,
+            // Beyond whatever a test writes.
+            SeekTo::Paused => i64::MAX,
+        };
+        drop(positions);
+        drop(state);
+        self.cluster.notify();
+    }
+
+    async fn committed(&self, partitions: &[TopicPartition]) -> Result<Vec<Option<i64>>, PortError> {
+        let state = self.cluster.lock();
+        let of = |partition: &TopicPartition| {
+            let committed = state.offsets.get(&(self.group.clone(), partition.clone()))?;
+            Some(committed.next_offset)
+        };
+        Ok(partitions.iter().map(of).collect())
+    }
+
+    async fn last_value(&self, partition: &TopicPartition, key: &[u8]) -> Result<Option<Bytes>, PortError> {
+        let mut last = None;
+        for batch in self.cluster.read(&partition.topic, partition.partition) {
+            let batch = RecordBatch::new(&batch).expect("it was checked when it was appended");
+            let section = batch.uncompressed_records(usize::MAX).expect("stages write what can be read");
+            for record in RecordIter::new(&section) {
+                let record = record.expect("it was checked when it was appended");
+                if record.key == Some(key) {
+                    last = record.value.map(Bytes::copy_from_slice);
+                }
+            }
+        }
+        Ok(last)
+    }
 }

@@ -327,7 +327,7 @@ impl Mill {
             let reason = OutputError::NoSuchPartition(error.to_string());
             let reason = PluginError::InvalidOutput(reason);
             let last = self.chains.of(input.partition).last_name();
-            Box::new(StageFailure { plugin: last, ..failure(reason.kind(), &reason) })
+            Box::new(StageFailure { plugin: last, ..StageFailure::without_batch(reason.kind(), &reason) })
         })?;
         let rejections = Rejections::new([output.rejected, &refused].concat());
         let letters = self.settle(topology, input, rejections.as_slice(), now_ms)?;
@@ -410,25 +410,13 @@ impl Mill {
             topic: Some(fetched.topic.to_string()),
             partition: Some(fetched.partition),
             offset: Some(offset),
-            ..failure(kind, error)
+            ..StageFailure::without_batch(kind, error)
         })
     }
 }
 
-pub(super) fn failure(kind: &'static str, reason: &dyn std::fmt::Display) -> StageFailure {
-    StageFailure {
-        kind,
-        reason: reason.to_string(),
-        plugin: None,
-        topic: None,
-        partition: None,
-        offset: None,
-        backtrace: Vec::new(),
-    }
-}
-
 fn plugin_failure(plugin: String, error: PluginError) -> Box<StageFailure> {
-    let base = StageFailure { plugin: Some(plugin), ..failure(error.kind(), &error) };
+    let base = StageFailure { plugin: Some(plugin), ..StageFailure::without_batch(error.kind(), &error) };
     Box::new(match error {
         PluginError::Trap { backtrace, .. } => StageFailure { backtrace, ..base },
         _ => base,
@@ -486,7 +474,7 @@ fn not_started(plugin: &str, error: &StartError) -> Halt {
         }
         error => Halt::Failed(Box::new(StageFailure {
             plugin: Some(plugin.to_owned()),
-            ..failure("start", error)
+            ..StageFailure::without_batch("start", error)
         })),
     }
 }

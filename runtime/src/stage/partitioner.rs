@@ -1,7 +1,7 @@
 //! Kafka's default partitioner: the partition of a key is the same whoever writes it.
 
 /// The partition of `key` among `partitions`, as the Java client chooses it.
-pub(super) fn partition_of_key(key: &[u8], partitions: i32) -> i32 {
+pub(crate) fn partition_of_key(key: &[u8], partitions: i32) -> i32 {
     assert!(partitions > 0, "a topic has partitions");
     (murmur2(key) & i32::MAX) % partitions
 }

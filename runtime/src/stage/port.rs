@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::spec::StageSpec;
 use super::topic::TopicInfo;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,10 +57,12 @@ pub struct CommittedOffset {
     pub metadata: Arc<str>,
 }
 
-/// Outputs and the offsets they came from.
+/// Outputs, and what says that they are done: the offsets they came from, or the place that their producer is at.
 #[derive(Debug, Default)]
 pub struct Commit {
     pub outputs: Vec<OutputBatch>,
+    /// A record of the topic that sources keep their positions in.
+    pub position: Option<OutputBatch>,
     pub offsets: Vec<CommittedOffset>,
 }
 
@@ -85,8 +88,8 @@ pub trait StagePort: Send + Sync + 'static {
     /// Waits at most `max_wait` for records or a change of assignment.
     fn poll(&self, max_wait: Duration) -> impl Future<Output = Result<Polled, PortError>> + Send;
 
-    /// Writes the outputs, then commits the offsets. On an error the offsets are not committed; outputs may
-    /// have been written.
+    /// Writes the outputs, then the position, then commits the offsets. On an error the offsets are not committed;
+    /// outputs may have been written.
     fn commit(&self, commit: Commit) -> impl Future<Output = Result<(), PortError>> + Send;
 
     /// What is known of each of the topics; none for one that does not exist.
@@ -99,20 +102,66 @@ pub trait StagePort: Send + Sync + 'static {
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
+/// Where a member goes on reading a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeekTo {
+    /// The next offset to be read.
+    Offset(i64),
+    /// The first record of at least that timestamp; the end, if there is none.
+    Timestamp(i64),
+    Beginning,
+    End,
+    /// Nowhere, until it is told another place.
+    Paused,
+}
+
+/// What sources and sinks ask beside what stages do.
+pub trait RunnerPort: StagePort {
+    /// Goes on reading a partition of the assignment elsewhere: whatever is polled from now on comes from there. Of a
+    /// partition that is not assigned (any more) nothing happens.
+    fn seek(&self, partition: &TopicPartition, to: SeekTo);
+
+    /// What the group has committed of each partition, in their order.
+    fn committed(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> impl Future<Output = Result<Vec<Option<i64>>, PortError>> + Send;
+
+    /// The value of the last record of a partition that has that key.
+    fn last_value(
+        &self,
+        partition: &TopicPartition,
+        key: &[u8],
+    ) -> impl Future<Output = Result<Option<Bytes>, PortError>> + Send;
+}
+
 /// Which member is wanted.
 #[derive(Debug, Clone)]
 pub struct PortRequest {
     pub pipeline: String,
     pub stage: String,
     pub group: String,
+    /// Empty for a source, which is a member of no group.
     pub from: Vec<Arc<str>>,
     /// Number of the task within the stage, on this node.
     pub task: u32,
 }
 
-/// Makes the ports of stages.
+impl PortRequest {
+    pub(crate) fn of(spec: &StageSpec, task: u32) -> Self {
+        Self {
+            pipeline: spec.pipeline.clone(),
+            stage: spec.name.clone(),
+            group: spec.group.clone(),
+            from: spec.from.clone(),
+            task,
+        }
+    }
+}
+
+/// Makes the ports of stages, sources and sinks.
 pub trait PortFactory: Send + Sync + 'static {
-    type Port: StagePort;
+    type Port: RunnerPort;
 
     fn open(&self, request: PortRequest) -> impl Future<Output = Result<Self::Port, PortError>> + Send;
 }

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use millstream_record::{BatchBuilder, RecordBatch};
 
 use super::port::{
-    Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortFactory, PortRequest, StagePort,
+    Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortFactory, PortRequest, RunnerPort,
+    SeekTo, StagePort, TopicPartition,
 };
 use super::topic::{TopicInfo, TopicRules};
 
@@ -31,7 +32,7 @@ pub async fn check<F: PortFactory>(factory: &F, source: &str, target: &str) {
 
     // Writing to the source through a commit without offsets is allowed: it fills the topic for what follows.
     let outputs = vec![output(source, &["a", "b", "c"]), output(source, &["d", "e"])];
-    port.commit(Commit { outputs, offsets: Vec::new() }).await.expect("outputs are written");
+    port.commit(Commit { outputs, ..Commit::default() }).await.expect("outputs are written");
 
     let fetched = fetch(&port).await;
     assert_eq!((&*fetched.topic, fetched.partition, fetched.position), (source, 0, 0));
@@ -45,7 +46,7 @@ pub async fn check<F: PortFactory>(factory: &F, source: &str, target: &str) {
         next_offset: 2,
         metadata: "plugin@1".into(),
     }];
-    let commit = Commit { outputs: vec![output(target, &["A", "B"])], offsets };
+    let commit = Commit { outputs: vec![output(target, &["A", "B"])], offsets, position: None };
     port.commit(commit).await.expect("outputs and offsets are committed");
     port.close().await;
 
@@ -69,6 +70,61 @@ pub async fn check<F: PortFactory>(factory: &F, source: &str, target: &str) {
     assert_eq!(values(&fetch(&port).await), ["A", "B"]);
     let none = port.poll(Duration::from_millis(1)).await.expect("a poll without records is no error");
     assert!(none.fetched.is_empty());
+    check_seeks(&port, target).await;
+    port.close().await;
+    check_positions(factory, target).await;
+}
+
+/// The port has read all of the partition, in which are "A" and "B".
+async fn check_seeks(port: &impl RunnerPort, topic: &str) {
+    let partition = TopicPartition { topic: topic.into(), partition: 0 };
+    let nobody = TopicPartition { topic: "no-such-topic".into(), partition: 7 };
+    assert_eq!(port.committed(&[nobody.clone(), partition.clone()]).await, Ok(vec![None, None]));
+    let quiet = async || {
+        let polled = port.poll(WAIT).await.expect("the poll works");
+        assert!(polled.fetched.is_empty(), "{polled:?}");
+    };
+    port.seek(&nobody, SeekTo::Beginning);
+    quiet().await;
+    port.seek(&partition, SeekTo::Offset(1));
+    assert_eq!(fetch(port).await.position, 1);
+    port.seek(&partition, SeekTo::Beginning);
+    assert_eq!(values(&fetch(port).await), ["A", "B"]);
+    port.seek(&partition, SeekTo::Beginning);
+    port.seek(&partition, SeekTo::Paused);
+    quiet().await;
+    port.seek(&partition, SeekTo::Timestamp(1));
+    assert_eq!(values(&fetch(port).await), ["A", "B"]);
+    // Nothing is as late as that: what comes from now on is.
+    for to in [SeekTo::Timestamp(1_000), SeekTo::End] {
+        port.seek(&partition, to);
+        quiet().await;
+        let commit = Commit { outputs: vec![output(topic, &["C"])], ..Commit::default() };
+        port.commit(commit).await.expect("outputs are written");
+        assert_eq!(values(&fetch(port).await), ["C"]);
+    }
+}
+
+/// A port that reads nothing is a member of nothing.
+async fn check_positions<F: PortFactory>(factory: &F, topic: &str) {
+    let source = PortRequest {
+        pipeline: "contract".to_owned(),
+        stage: "source".to_owned(),
+        group: String::new(),
+        from: Vec::new(),
+        task: 0,
+    };
+    let port = factory.open(source).await.expect("a source opens");
+    let partition = TopicPartition { topic: topic.into(), partition: 0 };
+    assert_eq!(port.last_value(&partition, b"mine").await, Ok(None));
+    for (key, value) in [("mine", "1"), ("mine", "2"), ("other", "3")] {
+        let mut builder = BatchBuilder::new(1024);
+        builder.append(1, Some(key.as_bytes()), Some(value.as_bytes()), []).expect("the batch has room");
+        let bytes = Bytes::from(builder.finish().expect("the batch has records"));
+        let position = Some(OutputBatch { topic: topic.into(), partition: 0, records: 1, bytes });
+        port.commit(Commit { position, ..Commit::default() }).await.expect("the position is written");
+    }
+    assert_eq!(port.last_value(&partition, b"mine").await, Ok(Some(Bytes::from_static(b"2"))));
     port.close().await;
 }
 

@@ -9,6 +9,7 @@ use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::limits::PluginLimits;
 use crate::plugin::{InstanceConfig, Plugin, StageNames, TracingLog};
+use crate::runner::RunnerSpec;
 
 /// Members of the group that one stage may have on one node.
 pub const PARALLELISM_MAX: u32 = 64;
@@ -92,6 +93,8 @@ pub struct StageSpec {
     pub name: String,
     /// Of its plugins in the way of the records.
     pub position: Position,
+    /// Set if it is no stage, but a source or a sink, which has one plugin.
+    pub runner: Option<RunnerSpec>,
     pub from: Vec<Arc<str>>,
     /// Empty: the stage copies.
     pub plugins: Vec<StagePlugin>,
@@ -108,6 +111,7 @@ impl StageSpec {
     /// Whether a stage that runs `self` may go on when `other` is applied, at most with other versions of its plugins.
     pub(crate) fn is_the_stage_of(&self, other: &Self) -> bool {
         self.position == other.position
+            && self.runner == other.runner
             && self.from == other.from
             && self.to == other.to
             && self.group == other.group

@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
+use super::plugin_metrics::{PluginMetricFamilies, PluginMetrics};
 use super::port::TopicPartition;
 use super::spec::{OnError, StagePlugin, StageSpec};
 use super::tap::Taps;
@@ -22,9 +23,11 @@ use super::usage::{PluginUsage, UsageStatus};
 use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::engine::{Contract, PluginForm};
+use crate::outputs::cut;
 use crate::plugin::{LineOrigin, PluginLog, PluginLogs};
+use crate::runner::RunnerKind;
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
 
 /// The metrics of all stages of a node.
 #[derive(Clone)]
@@ -41,6 +44,7 @@ pub struct RuntimeMetrics {
     calls: Family<Labels, Histogram, fn() -> Histogram>,
     swaps: Family<Labels, Histogram, fn() -> Histogram>,
     rollbacks: Family<Labels, Counter>,
+    of_plugins: PluginMetricFamilies,
 }
 
 fn call_seconds() -> Histogram {
@@ -68,6 +72,7 @@ impl RuntimeMetrics {
             calls: Family::new_with_constructor(call_seconds),
             swaps: Family::new_with_constructor(swap_seconds),
             rollbacks: Family::default(),
+            of_plugins: PluginMetricFamilies::register(registry),
         };
         let registry = registry.sub_registry_with_prefix("stage");
         registry.register(
@@ -175,14 +180,14 @@ impl StageMetrics {
         self.errors_total.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn set_lag(&self, partition: TopicPartition, lag: i64) {
+    pub(crate) fn set_lag(&self, partition: TopicPartition, lag: i64) {
         self.change_lags(|lags| {
             lags.insert(partition, lag.max(0));
         });
     }
 
     /// Others report the lag of partitions that are theirs now.
-    pub(super) fn forget_lags(&self, partitions: &[TopicPartition]) {
+    pub(crate) fn forget_lags(&self, partitions: &[TopicPartition]) {
         self.change_lags(|lags| lags.retain(|partition, _| !partitions.contains(partition)));
     }
 
@@ -208,6 +213,8 @@ pub enum StageState {
     Failed(StageFailure),
     /// It was told to.
     Stopped,
+    /// A source or sink: its plugin has returned, because its work is done.
+    Finished,
 }
 
 /// Why a stage stopped.
@@ -225,6 +232,24 @@ pub struct StageFailure {
     pub offset: Option<i64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backtrace: Vec<String>,
+}
+
+impl StageFailure {
+    pub(crate) fn without_batch(kind: &'static str, reason: &dyn std::fmt::Display) -> Self {
+        Self {
+            kind,
+            reason: cut(&reason.to_string()),
+            plugin: None,
+            topic: None,
+            partition: None,
+            offset: None,
+            backtrace: Vec::new(),
+        }
+    }
+
+    pub(crate) fn of_plugin(kind: &'static str, reason: &dyn std::fmt::Display, plugin: &str) -> Self {
+        Self { plugin: Some(plugin.to_owned()), ..Self::without_batch(kind, reason) }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -268,7 +293,10 @@ pub struct StageStatus {
     pub pipeline: String,
     pub stage: String,
     pub position: Position,
-    /// Empty for an ingest or a view.
+    /// Set if it is no stage, but a source or a sink.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner: Option<RunnerKind>,
+    /// Empty for an ingest or a view, and for a source.
     pub group: String,
     pub from: Vec<String>,
     pub to: Vec<String>,
@@ -306,6 +334,8 @@ pub(crate) struct StageShared {
     pub(crate) deployments: Deployments,
     events: mpsc::Sender<StageEvent>,
     pub(crate) metrics: StageMetrics,
+    /// What the plugin of a source or a sink counts.
+    pub(crate) plugin_metrics: PluginMetrics,
     clock: SharedClock,
     logs: Arc<PluginLogs>,
     /// Of those who look at its records.
@@ -322,6 +352,8 @@ struct Life {
     last_rejection: Option<String>,
     last_rollback: Option<String>,
     last_failure: Option<String>,
+    /// Tasks of a source or sink whose work is done.
+    finished: u32,
 }
 
 impl StageShared {
@@ -332,6 +364,7 @@ impl StageShared {
         events: mpsc::Sender<StageEvent>,
         logs: Arc<PluginLogs>,
     ) -> Self {
+        let metrics_of_plugins = &metrics.of_plugins;
         let metrics = StageMetrics::new(metrics, &spec);
         let life = Life {
             state: StageState::Starting,
@@ -339,7 +372,9 @@ impl StageShared {
             last_rejection: None,
             last_rollback: None,
             last_failure: None,
+            finished: 0,
         };
+        let plugin_metrics = PluginMetrics::new(metrics_of_plugins, &spec);
         let deployments = Deployments::new(spec.plugins.clone(), spec.canary.clone());
         let usages = spec.plugins.iter().map(|_| Arc::default()).collect();
         Self {
@@ -347,6 +382,7 @@ impl StageShared {
             deployments,
             events,
             metrics,
+            plugin_metrics,
             clock,
             logs,
             taps: Arc::default(),
@@ -415,7 +451,7 @@ impl StageShared {
 
     /// Counts what was committed. All counters move together: whoever reads them sees what was read beside what
     /// came of it, and a batch that has to be mapped again is not counted twice.
-    pub(super) fn count_commit(&self, counts: &UnitCounts) {
+    pub(crate) fn count_commit(&self, counts: &UnitCounts) {
         let _life = self.life.lock().expect("no code panics while it holds this lock");
         let metrics = &self.metrics;
         metrics.records_in.inc_by(counts.records_in);
@@ -433,12 +469,12 @@ impl StageShared {
     }
 
     /// Of the plugin at that place; whatever its version is.
-    pub(super) fn usage(&self, index: usize) -> Arc<PluginUsage> {
+    pub(crate) fn usage(&self, index: usize) -> Arc<PluginUsage> {
         Arc::clone(&self.usages[index])
     }
 
     /// Where a plugin's lines go, and for a while those who ask find them.
-    pub(super) fn keep_lines(&self, plugin: &StagePlugin, log: Arc<dyn PluginLog>) -> Arc<dyn PluginLog> {
+    pub(crate) fn keep_lines(&self, plugin: &StagePlugin, log: Arc<dyn PluginLog>) -> Arc<dyn PluginLog> {
         let StageSpec { pipeline, name, .. } = &self.spec;
         let origin = LineOrigin {
             pipeline: pipeline.clone(),
@@ -447,6 +483,22 @@ impl StageShared {
             version: plugin.version,
         };
         self.logs.keep(origin, log)
+    }
+
+    /// It has failed, or its work is done: it does not go on by itself.
+    pub(crate) fn is_over(&self) -> bool {
+        let life = self.life.lock().expect("no code panics while it holds this lock");
+        matches!(life.state, StageState::Failed(_) | StageState::Finished)
+    }
+
+    /// One task's work is done.
+    pub(crate) fn finished(&self) {
+        let mut life = self.life.lock().expect("no code panics while it holds this lock");
+        life.finished += 1;
+        if life.finished == self.spec.parallelism {
+            drop(life);
+            self.set_state(StageState::Finished);
+        }
     }
 
     pub(crate) fn clock(&self) -> &SharedClock {
@@ -478,6 +530,7 @@ impl StageShared {
             pipeline: spec.pipeline.clone(),
             stage: spec.name.clone(),
             position: spec.position,
+            runner: spec.runner.as_ref().map(|runner| runner.kind),
             group: spec.group.clone(),
             from: spec.from.iter().map(ToString::to_string).collect(),
             to: spec.to.iter().map(ToString::to_string).collect(),

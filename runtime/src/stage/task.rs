@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::mill::failure;
 use super::port::{Commit, Polled, PortError, PortFactory, PortRequest, StagePort, TopicPartition};
 use super::spec::OnError;
 use super::status::{StageFailure, StageShared, StageState};
@@ -52,7 +51,7 @@ pub(crate) async fn run_stage<F: PortFactory>(
         let ended = tokio::select! {
             biased;
             () = stop.cancelled() => Ended::Stopped,
-            opened = factory.open(request(&shared, task)) => match opened {
+            opened = factory.open(PortRequest::of(&shared.spec, task)) => match opened {
                 Ok(port) => with_port(&shared, port, task, &stop).await,
                 Err(error) => ended_by(error),
             },
@@ -82,20 +81,9 @@ pub(crate) async fn run_stage<F: PortFactory>(
     }
 }
 
-fn request(shared: &StageShared, task: u32) -> PortRequest {
-    let spec = &shared.spec;
-    PortRequest {
-        pipeline: spec.pipeline.clone(),
-        stage: spec.name.clone(),
-        group: spec.group.clone(),
-        from: spec.from.clone(),
-        task,
-    }
-}
-
 fn ended_by(error: PortError) -> Ended {
     match error {
-        PortError::Fatal(_) => Ended::Failed(Box::new(failure("port", &error))),
+        PortError::Fatal(_) => Ended::Failed(Box::new(StageFailure::without_batch("port", &error))),
         PortError::Fenced(_) | PortError::Unavailable(_) => Ended::Lost(error),
     }
 }
@@ -112,10 +100,10 @@ async fn with_port<P: StagePort>(
             if worker.stop().await {
                 ended
             } else {
-                Ended::Failed(Box::new(failure("worker", &"the worker thread panicked")))
+                Ended::Failed(Box::new(StageFailure::without_batch("worker", &"the worker thread panicked")))
             }
         }
-        Err(error) => Ended::Failed(Box::new(failure("worker", &error))),
+        Err(error) => Ended::Failed(Box::new(StageFailure::without_batch("worker", &error))),
     };
     let _ = tokio::time::timeout(STOP_WAIT_MAX, port.close()).await;
     ended
@@ -264,7 +252,10 @@ impl<'a, P: StagePort> Session<'a, P> {
                 self.committed(unit)
             }
             Event::Unit(Some(unit)) => self.start_commit(unit),
-            Event::Unit(None) => Err(Ended::Failed(Box::new(failure("worker", &"the worker thread ended")))),
+            Event::Unit(None) => Err(Ended::Failed(Box::new(StageFailure::without_batch(
+                "worker",
+                &"the worker thread ended",
+            )))),
             Event::JobTaken => Ok(()),
             Event::Polled(polled) => self.polled(polled.map_err(ended_by)?).await,
         }
@@ -272,7 +263,7 @@ impl<'a, P: StagePort> Session<'a, P> {
 
     fn start_commit(&mut self, mut unit: Unit) -> Result<(), Ended> {
         let commit = std::mem::take(&mut unit.commit);
-        let Commit { outputs, offsets } = &commit;
+        let Commit { outputs, offsets, .. } = &commit;
         if outputs.is_empty() && offsets.is_empty() {
             return self.committed(unit);
         }

@@ -17,6 +17,7 @@ use super::*;
 use crate::batch::Position;
 use crate::clock::{ManualClock, SharedClock, SystemClock};
 use crate::engine::{EngineConfig, PluginEngine};
+use crate::environment::Environment;
 use crate::guests;
 use crate::limits::PluginLimits;
 use crate::pipeline::Pipeline;
@@ -41,7 +42,7 @@ impl Fixture {
         }
         let metrics = RuntimeMetrics::register(&mut Registry::default());
         let handle = tokio::runtime::Handle::current();
-        let runtime = Runtime::new(cluster.clone(), metrics, clock, handle);
+        let runtime = Runtime::new(cluster.clone(), metrics, clock, Environment::default(), handle);
         let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
         Self { cluster, runtime, engine }
     }
@@ -59,6 +60,7 @@ impl Fixture {
             pipeline: "test".to_owned(),
             name: "stage".to_owned(),
             position: Position::Stream,
+            runner: None,
             from: vec!["in".into()],
             plugins: guests.iter().enumerate().map(plugin).collect(),
             canary: None,

@@ -43,15 +43,15 @@ impl TopicRules {
 
 /// A topic that a stage writes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OutputTopic {
-    pub(super) name: Arc<str>,
-    pub(super) partitions: i32,
-    pub(super) rules: TopicRules,
+pub(crate) struct OutputTopic {
+    pub(crate) name: Arc<str>,
+    pub(crate) partitions: i32,
+    pub(crate) rules: TopicRules,
 }
 
 /// Why a topic does not take a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     #[error(
         "a record of {bytes} bytes is too large for topic {topic:?}, which takes {max} bytes, compressed \
          (max.message.bytes)"

@@ -45,12 +45,12 @@ pub(super) enum Ending {
 /// What a unit adds to the stage's counters, once it is committed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct UnitCounts {
-    pub(super) records_in: u64,
-    pub(super) records_out: u64,
-    pub(super) records_rejected: u64,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-    pub(super) batches_in: u64,
+    pub(crate) records_in: u64,
+    pub(crate) records_out: u64,
+    pub(crate) records_rejected: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) batches_in: u64,
 }
 
 /// A unit in the making.
@@ -137,7 +137,7 @@ impl Gathering {
             metadata,
         };
         let offsets = done.next_offsets.into_iter().map(offset).collect();
-        let commit = Commit { outputs: done.outputs, offsets };
+        let commit = Commit { outputs: done.outputs, offsets, position: None };
         Unit { commit, counts: done.counts, jobs: done.jobs, ending }
     }
 

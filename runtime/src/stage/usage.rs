@@ -43,11 +43,11 @@ pub struct UsageStatus {
 }
 
 /// One call.
-pub(super) struct CallUsage {
-    pub(super) time: Duration,
-    pub(super) cpu: Duration,
+pub(crate) struct CallUsage {
+    pub(crate) time: Duration,
+    pub(crate) cpu: Duration,
     /// Records in and out, if it returned.
-    pub(super) records: Option<(usize, usize)>,
+    pub(crate) records: Option<(usize, usize)>,
 }
 
 impl PluginUsage {
@@ -93,13 +93,13 @@ impl Counts {
 }
 
 /// What one live instance adds to its plugin's usage; its memory is given back when this is dropped.
-pub(super) struct InstanceUsage {
+pub(crate) struct InstanceUsage {
     usage: Arc<PluginUsage>,
     memory_bytes: u64,
 }
 
 impl InstanceUsage {
-    pub(super) fn new(usage: Arc<PluginUsage>, memory_bytes: u64) -> Self {
+    pub(crate) fn new(usage: Arc<PluginUsage>, memory_bytes: u64) -> Self {
         {
             let mut counts = usage.lock();
             counts.status.instances += 1;
@@ -108,7 +108,7 @@ impl InstanceUsage {
         Self { usage, memory_bytes }
     }
 
-    pub(super) fn count(&mut self, call: &CallUsage, memory_bytes: u64) {
+    pub(crate) fn count(&mut self, call: &CallUsage, memory_bytes: u64) {
         let mut counts = self.usage.lock();
         counts.count(call);
         counts.status.memory_bytes = counts.status.memory_bytes - self.memory_bytes + memory_bytes;

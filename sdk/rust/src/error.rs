@@ -20,6 +20,8 @@ pub enum Error {
     Retry(String),
     /// The stage cannot go on until a person has looked. Nothing of the batch is written.
     Stop(String),
+    /// The host has told a producer or consumer plugin to stop. To return it is no error.
+    Stopping,
 }
 
 impl Error {
@@ -43,6 +45,7 @@ impl Error {
     pub fn reason(&self) -> &str {
         match self {
             Self::Reject(reason) | Self::Retry(reason) | Self::Stop(reason) => reason,
+            Self::Stopping => "told to stop",
         }
     }
 }

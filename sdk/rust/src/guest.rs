@@ -1,6 +1,7 @@
 //! The component's side of the contract: bindings, the one instance of the module, and the two forms.
 
 mod batch;
+pub mod run;
 mod typed;
 
 pub use batch::{BatchGuest, bindings as batch_bindings, export_batch};

@@ -24,9 +24,13 @@ pub(crate) struct Rejected {
 
 /// Makes an instance from the pipeline's configuration, which is `null` where there is none.
 pub(crate) fn instantiate<T: Transform>(config: &str) -> Result<Box<dyn Instance>> {
-    let config = if config.trim() == "null" { "{}" } else { config };
-    let config = serde_json::from_str(config).map_err(Error::stop)?;
-    Ok(Box::new(Held(T::new(config)?)))
+    Ok(Box::new(Held(T::new(self::config(config)?)?)))
+}
+
+/// The pipeline's configuration; one that it does not state is empty.
+pub(crate) fn config<C: serde::de::DeserializeOwned>(text: &str) -> Result<C> {
+    let text = if text.trim() == "null" { "{}" } else { text };
+    serde_json::from_str(text).map_err(Error::stop)
 }
 
 struct Held<T>(T);
@@ -75,6 +79,6 @@ fn step<T: Transform>(
             rejected.push(Rejected { index, reason });
             Ok(())
         }
-        Err(error @ (Error::Retry(_) | Error::Stop(_))) => Err(error),
+        Err(error @ (Error::Retry(_) | Error::Stop(_) | Error::Stopping)) => Err(error),
     }
 }

@@ -16,6 +16,7 @@
 //! - An `Err` rejects this record, with its reason, and takes back what was emitted for it. `?` makes one out of
 //!   any error and of any text. [`Error::retry`] and [`Error::stop`] speak about the whole batch.
 //! - With configuration or state, write `#[transform] impl Transform for …`: see [`Transform`].
+//! - Plugins that produce or consume by themselves are functions under `#[source]` and `#[sink]`: see [`run`].
 //! - [`testing`] runs a transform under plain `cargo test`, without WebAssembly.
 //!
 //! `cargo build --release --target wasm32-wasip2` of a crate with `crate-type = ["cdylib"]` makes the plugin.
@@ -30,6 +31,7 @@ extern crate self as millstream_sdk;
 
 pub mod log;
 pub mod prelude;
+pub mod run;
 pub mod testing;
 
 mod error;
@@ -44,10 +46,11 @@ mod transform;
 pub mod guest;
 
 pub use error::{Error, Result};
-pub use millstream_sdk_macros::transform;
+pub use millstream_sdk_macros::{sink, source, transform};
 pub use output::{Output, RecordBuilder};
 pub use payload::Payload;
 pub use record::{Header, Headers, Position, Record};
+pub use run::{Message, Outgoing, Sink, Source};
 pub use transform::{NoConfig, Transform};
 
 // What `#[transform]` expands to. A plugin has exports only where there is a host to call them.
@@ -70,6 +73,15 @@ macro_rules! __export_batch {
 macro_rules! __export_typed {
     ($transform:ident) => {
         const _: () = $crate::__is_transform::<$transform>();
+    };
+}
+
+#[cfg(not(target_family = "wasm"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_run {
+    ($config:ty, $run:expr) => {
+        const _: fn(&$config) -> $crate::Result<()> = $run;
     };
 }
 

@@ -1,3 +1,6 @@
 //! What a plugin needs: `use millstream_sdk::prelude::*`.
 
-pub use crate::{Error, NoConfig, Output, Record, Result, Transform, log, transform};
+pub use crate::{
+    Error, Message, NoConfig, Outgoing, Output, Record, Result, Sink, Source, Transform, log, sink, source,
+    transform,
+};

@@ -18,9 +18,13 @@
 mod decode;
 mod input;
 mod outcome;
+#[cfg(not(target_family = "wasm"))]
+mod runs;
 
 pub use input::Input;
 pub use outcome::{Emitted, Outcome, Rejection};
+#[cfg(not(target_family = "wasm"))]
+pub use runs::{RunDone, RunTest};
 
 use std::cell::RefCell;
 use std::marker::PhantomData;

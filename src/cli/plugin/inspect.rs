@@ -16,6 +16,7 @@ fn form_name(form: PluginForm) -> &'static str {
     match form {
         PluginForm::TransformBatch => "transform-batch",
         PluginForm::Transform => "transform",
+        PluginForm::Run => "run",
         PluginForm::RedpandaTransform => "redpanda-transform",
     }
 }

@@ -377,7 +377,15 @@ impl State {
         of: &millstream_wire::list_offsets_request::ListOffsetsPartition,
     ) -> list::ListOffsetsPartitionResponse {
         let log = &self.topics[topic][usize::try_from(of.partition_index).unwrap()];
-        let offset = if of.timestamp == -2 { log.start } else { log.end };
+        let later = |batch: &&Bytes| RecordBatch::new(batch).unwrap().max_timestamp() >= of.timestamp;
+        let offset = match of.timestamp {
+            -2 => log.start,
+            -1 => log.end,
+            _ => {
+                let found = log.batches.iter().find(later);
+                found.map_or(-1, |batch| RecordBatch::new(batch).unwrap().base_offset())
+            }
+        };
         list::ListOffsetsPartitionResponse {
             partition_index: of.partition_index,
             offset,

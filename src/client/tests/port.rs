@@ -40,7 +40,7 @@ fn offset(partition: i32, next_offset: i64) -> CommittedOffset {
 }
 
 fn write(outputs: Vec<OutputBatch>) -> Commit {
-    Commit { outputs, offsets: Vec::new() }
+    Commit { outputs, ..Commit::default() }
 }
 
 /// What the next poll brings, which must not be nothing.
@@ -98,7 +98,8 @@ async fn a_port_joins_reads_commits_and_leaves() {
     let port = open(&broker);
     assert_eq!(assigned(&port).await, [0, 1]);
     assert_eq!(positions(&fetched(&port).await), [(0, 0), (1, 0)]);
-    let commit = Commit { outputs: vec![output(0, 3)], offsets: vec![offset(0, 3), offset(1, 1)] };
+    let commit =
+        Commit { outputs: vec![output(0, 3)], offsets: vec![offset(0, 3), offset(1, 1)], position: None };
     port.commit(commit).await.unwrap();
     assert_eq!((broker.committed("in", 0), broker.committed("in", 1)), (Some(3), Some(1)));
     port.close().await;
@@ -125,7 +126,9 @@ async fn partitions_are_let_go_of_by_the_next_poll() {
     assert_eq!(news(&port).await.revoked.len(), 1);
     tokio::time::sleep(2 * HEARTBEAT_INTERVAL).await;
     assert_eq!(broker.requests(ApiKey::JoinGroup).len(), 2, "the member waits for its stage");
-    port.commit(Commit { outputs: vec![output(0, 3)], offsets: vec![offset(0, 3)] }).await.unwrap();
+    port.commit(Commit { outputs: vec![output(0, 3)], offsets: vec![offset(0, 3)], position: None })
+        .await
+        .unwrap();
     assert_eq!(assigned(&port).await, [0]);
     assert_eq!(broker.requests(ApiKey::JoinGroup), [r#""""#, r#""member-1""#, r#""member-1""#]);
     broker.append("in", 0, &batch(1));
@@ -142,7 +145,7 @@ async fn a_group_does_not_wait_for_a_stage_for_ever() {
     broker.fail(ApiKey::Heartbeat, Fault::Code(ErrorCode::REBALANCE_IN_PROGRESS));
     tokio::time::sleep(LONG).await;
     assert_eq!(broker.requests(ApiKey::JoinGroup).len(), 3, "the member has joined again");
-    let late = Commit { outputs: vec![output(0, 3)], offsets: vec![offset(0, 3)] };
+    let late = Commit { outputs: vec![output(0, 3)], offsets: vec![offset(0, 3)], position: None };
     let refused = port.commit(late).await;
     assert!(matches!(refused, Err(PortError::Fenced(_))), "{refused:?}");
     assert_eq!(produced(&broker, 0), 0, "whoever owns the partition now writes it");
@@ -170,7 +173,7 @@ async fn a_fenced_commit_is_told_and_mended() {
     assigned(&port).await;
     broker.fail(ApiKey::OffsetCommit, Fault::Code(ErrorCode::ILLEGAL_GENERATION));
     broker.fail(ApiKey::Heartbeat, Fault::Code(ErrorCode::ILLEGAL_GENERATION));
-    let refused = port.commit(Commit { outputs: Vec::new(), offsets: vec![offset(0, 1)] }).await;
+    let refused = port.commit(Commit { offsets: vec![offset(0, 1)], ..Commit::default() }).await;
     assert!(matches!(refused, Err(PortError::Fenced(_))), "{refused:?}");
     let at = tokio::time::Instant::now();
     assert_eq!(news(&port).await.revoked.len(), 1);
@@ -182,7 +185,7 @@ async fn a_fenced_commit_is_told_and_mended() {
 async fn a_partition_that_is_not_owned_is_not_committed() {
     let broker = FakeBroker::with_topics(&[("in", 1), ("out", 1)]);
     let port = open(&broker);
-    let foreign = || Commit { outputs: vec![output(0, 1)], offsets: vec![offset(7, 1)] };
+    let foreign = || Commit { outputs: vec![output(0, 1)], offsets: vec![offset(7, 1)], position: None };
     assert!(matches!(port.commit(foreign()).await, Err(PortError::Fenced(_))), "not a member yet");
     assigned(&port).await;
     assert!(matches!(port.commit(foreign()).await, Err(PortError::Fenced(_))));
@@ -196,10 +199,10 @@ async fn offsets_are_committed_again_while_the_coordinator_moves() {
     assigned(&port).await;
     broker.fail(ApiKey::OffsetCommit, Fault::Code(ErrorCode::NOT_COORDINATOR));
     broker.fail(ApiKey::OffsetCommit, Fault::AnswerLost);
-    port.commit(Commit { outputs: Vec::new(), offsets: vec![offset(0, 1)] }).await.unwrap();
+    port.commit(Commit { offsets: vec![offset(0, 1)], ..Commit::default() }).await.unwrap();
     assert_eq!(broker.requests(ApiKey::OffsetCommit), ["in-0 1 by 1"; 3]);
     broker.fail(ApiKey::OffsetCommit, Fault::Code(ErrorCode::OFFSET_METADATA_TOO_LARGE));
-    let refused = port.commit(Commit { outputs: Vec::new(), offsets: vec![offset(0, 2)] }).await;
+    let refused = port.commit(Commit { offsets: vec![offset(0, 2)], ..Commit::default() }).await;
     assert!(matches!(refused, Err(PortError::Fatal(_))), "{refused:?}");
 }
 

@@ -88,6 +88,7 @@ fn finish(
         place,
         position,
         inline: Some(InlineOptions { budget_ms: budget_ms.unsigned_abs(), on_failure }),
+        runner: None,
         from: vec![topic.clone()],
         plugins,
         to: vec![topic],

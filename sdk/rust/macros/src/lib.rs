@@ -20,6 +20,58 @@ pub fn transform(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(&arguments.into(), item.into()).unwrap_or_else(Error::into_compile_error).into()
 }
 
+/// Makes the crate's plugin out of a function that consumes: `#[sink] fn name(sink: &mut Sink) -> Result<()>`. A second
+/// parameter, `config: &Config`, is the pipeline's configuration.
+#[proc_macro_attribute]
+pub fn sink(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand_run("Sink", &arguments.into(), item.into()).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// Makes the crate's plugin out of a function that produces: `#[source] fn name(source: &mut Source) -> Result<()>`. A
+/// second parameter, `config: &Config`, is the pipeline's configuration.
+#[proc_macro_attribute]
+pub fn source(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand_run("Source", &arguments.into(), item.into()).unwrap_or_else(Error::into_compile_error).into()
+}
+
+/// `handle` is the type that the host lends to the function.
+fn expand_run(handle: &str, arguments: &Tokens, item: Tokens) -> Result<Tokens, Error> {
+    let (attribute, handle) = (handle.to_lowercase(), Ident::new(handle, Span::call_site()));
+    if !arguments.is_empty() {
+        return Err(Error::new(arguments.span(), format!("#[{attribute}] takes no arguments")));
+    }
+    let whole = item.span();
+    let Item::Fn(function) = syn::parse2(item)? else {
+        return Err(Error::new(whole, format!("#[{attribute}] goes on a function")));
+    };
+    let signature = &function.sig;
+    if let Some(asyncness) = signature.asyncness {
+        return Err(Error::new(
+            asyncness.span(),
+            format!("a {attribute} is not async: its calls wait by themselves"),
+        ));
+    }
+    let name = &signature.ident;
+    let inputs: Vec<_> = signature.inputs.iter().collect();
+    let (config, argument) = match inputs[..] {
+        [_] => (quote!(::millstream_sdk::NoConfig), None),
+        [_, config] => (config_type(config)?, Some(quote!(, config))),
+        _ => {
+            let expected =
+                format!("expected `({attribute}: &mut {handle})`, with `config: &Config` if it has any");
+            return Err(Error::new(signature.inputs.span(), expected));
+        }
+    };
+    let unused = if argument.is_some() { quote!(config) } else { quote!(_) };
+    Ok(quote! {
+        #function
+
+        ::millstream_sdk::__export_run!(#config, |#unused: &#config| {
+            #name(&mut ::millstream_sdk::#handle::__new() #argument)
+        });
+    })
+}
+
 fn expand(arguments: &Tokens, item: Tokens) -> Result<Tokens, Error> {
     let export = export_macro(arguments)?;
     let whole = item.span();
@@ -146,6 +198,30 @@ mod tests {
             }
         );
         check(&quote!(), item, "type Config = Rules");
+    }
+
+    #[test]
+    fn functions_that_run_are_exported() {
+        let item = quote!(
+            fn archive(sink: &mut Sink, config: &Target) -> Result<()> {
+                Ok(())
+            }
+        );
+        let expanded = expand_run("Sink", &quote!(), item).unwrap().to_string();
+        assert!(expanded.contains("__export_run ! (Target"), "{expanded}");
+        let refused = |item: Tokens| expand_run("Source", &quote!(), item).unwrap_err().to_string();
+        assert_eq!(
+            refused(quote!(
+                struct X;
+            )),
+            "#[source] goes on a function"
+        );
+        assert_eq!(
+            refused(quote!(
+                fn x() {}
+            )),
+            "expected `(source: &mut Source)`, with `config: &Config` if it has any"
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl<T: Transform> Guest for BatchGuest<T> {
                 Ok(BatchOutput { outputs, rejected })
             }
             Err(Error::Retry(reason)) => Err(BatchError::Retry(reason)),
-            Err(Error::Stop(reason) | Error::Reject(reason)) => Err(BatchError::Stop(reason)),
+            Err(error) => Err(BatchError::Stop(error.reason().to_owned())),
         }
     }
 }

@@ -54,7 +54,7 @@ impl<T: Transform> wit::Guest for TypedGuest<T> {
                 })
             }
             Err(Error::Retry(reason)) => Err(wit::BatchError::Retry(reason)),
-            Err(Error::Stop(reason) | Error::Reject(reason)) => Err(wit::BatchError::Stop(reason)),
+            Err(error) => Err(wit::BatchError::Stop(error.reason().to_owned())),
         }
     }
 }

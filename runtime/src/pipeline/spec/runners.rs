@@ -1,0 +1,84 @@
+//! Sources and sinks: parts of a pipeline whose plugins produce and consume by themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::fields::{Fields, string, strings};
+use super::super::node::Node;
+use super::super::problem::{Place, Problems};
+use super::{
+    OnErrorSpec, StageDefinition, check_group, check_name, compression, entries, plugin_uses, topics_of,
+};
+use crate::batch::Position;
+use crate::grants::Grants;
+use crate::runner::RunnerKind;
+use crate::stage::PARALLELISM_MAX;
+
+pub(super) fn runner(
+    kind: RunnerKind,
+    pipeline: &str,
+    name: &str,
+    place: Place,
+    node: &Node,
+    problems: &mut Problems,
+) -> Option<StageDefinition> {
+    check_name(name, kind.name(), place, problems);
+    let what = format!("{} {name:?}", kind.name());
+    let mut fields = Fields::of(node, &what, problems)?;
+    let plugins = plugin_uses(&mut fields, &what, problems);
+    let (from, group, parallelism) = match kind {
+        RunnerKind::Source => (Vec::new(), None, None),
+        RunnerKind::Sink => {
+            let from = topics_of(&mut fields, "from", &what, problems);
+            let group = fields.string("group", problems);
+            (from, group, fields.number("parallelism", 1, PARALLELISM_MAX.into(), problems))
+        }
+    };
+    if let Some((group, place)) = &group {
+        check_group(group, &what, *place, problems);
+    }
+    // A sink may do all of its work elsewhere.
+    let to = match (kind, fields.has("to")) {
+        (RunnerKind::Sink, false) => Vec::new(),
+        _ => topics_of(&mut fields, "to", &what, problems),
+    };
+    let compression = compression(&mut fields, &what, problems);
+    fields.finish(problems);
+    if plugins.len() != 1 {
+        let remedy = "name one: \"plugin: NAME\"".to_owned();
+        problems.error(place, format!("{what} has {} plugins, not one", plugins.len()), Some(remedy));
+    }
+    let group = match kind {
+        RunnerKind::Source => String::new(),
+        RunnerKind::Sink => group.map_or_else(|| format!("{pipeline}.{name}"), |(group, _)| group),
+    };
+    Some(StageDefinition {
+        name: name.to_owned(),
+        place,
+        position: Position::Stream,
+        inline: None,
+        runner: Some(kind),
+        from,
+        plugins,
+        to,
+        group,
+        parallelism: parallelism.and_then(|parallelism| u32::try_from(parallelism).ok()).unwrap_or(1),
+        on_error: OnErrorSpec::Stop,
+        compression,
+    })
+}
+
+/// What a plugin may use beyond the topics of its place.
+pub(super) fn grants(node: &Node, what: &str, problems: &mut Problems) -> Grants {
+    let Some(mut fields) = Fields::of(node, &format!("the grants of {what}"), problems) else {
+        return Grants::default();
+    };
+    let secrets =
+        fields.take("secrets").map(|node| strings(node, &format!("the secrets of {what}"), problems));
+    let secrets: BTreeSet<String> = secrets.into_iter().flatten().map(|(name, _)| name).collect();
+    let file = |name: &str, _: Place, node: &Node, problems: &mut Problems| {
+        Some((name.to_owned(), string(node, &format!("file {name:?} of {what}"), problems)?))
+    };
+    let files: BTreeMap<_, _> = entries(fields.take("files"), "files", problems, file).into_iter().collect();
+    fields.finish(problems);
+    Grants { secrets, files }
+}

@@ -1,0 +1,217 @@
+//! A live producer or consumer plugin: one Store, whose `run` goes on until the plugin returns or is ended.
+
+mod imports;
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{PoolConcurrencyLimitError, Result, Store, Trap, UpdateDeadline};
+use wasmtime_wasi::{WasiCtxView, WasiView};
+
+use super::bindings::{self, RunError, Runner, RunnerPre};
+use super::call::{Call, crash, timed};
+use super::error::{PluginError, StartError};
+use super::host::{HostState, link_wasi};
+use super::instance::{HANDLES_MAX, HOSTCALL_BYTES_BASE, InstanceConfig};
+use super::log::GuardedLog;
+use super::{Plugin, Pre};
+use crate::clock::SharedClock;
+use crate::engine::EngineState;
+use crate::limits::PluginLimits;
+use crate::outputs::cut;
+use crate::runner::Session;
+use crate::stage::{CallUsage, InstanceUsage, PluginUsage};
+
+/// A granted file that a plugin has opened.
+#[expect(unreachable_pub, reason = "the generated code exports it again")]
+pub struct OpenFile(File);
+
+/// A granted secret, by its name: it is read when it is used.
+#[expect(unreachable_pub, reason = "the generated code exports it again")]
+pub struct SecretHandle(String);
+
+/// The data of a Store.
+pub(crate) struct RunnerState {
+    host: HostState,
+    session: Session,
+    config: Arc<str>,
+    /// So often the epoch has moved on while the guest computed, since it called the host.
+    ticks: u64,
+    ticks_max: u64,
+    files_open: usize,
+    turn: Turn,
+}
+
+/// What a plugin does from one wait to the next: the calls that its usage counts.
+struct Turn {
+    usage: InstanceUsage,
+    clock: SharedClock,
+    began: Duration,
+    cpu_began: Duration,
+    records_in: usize,
+    records_out: usize,
+}
+
+impl Turn {
+    fn new(usage: Arc<PluginUsage>, clock: SharedClock) -> Self {
+        let (began, cpu_began) = (clock.monotonic(), clock.thread_cpu());
+        Self { usage: InstanceUsage::new(usage, 0), clock, began, cpu_began, records_in: 0, records_out: 0 }
+    }
+
+    /// The plugin is about to wait, or has ended.
+    fn end(&mut self, memory_bytes: u64, is_failed: bool) {
+        let records = (!is_failed).then_some((self.records_in, self.records_out));
+        let time = self.clock.monotonic().saturating_sub(self.began);
+        let cpu = self.clock.thread_cpu().saturating_sub(self.cpu_began);
+        self.usage.count(&CallUsage { time, cpu, records }, memory_bytes);
+    }
+
+    /// It goes on, with so many records.
+    fn begin(&mut self, records_in: usize) {
+        (self.began, self.cpu_began) = (self.clock.monotonic(), self.clock.thread_cpu());
+        (self.records_in, self.records_out) = (records_in, 0);
+    }
+}
+
+/// See the module.
+pub(crate) struct RunnerInstance {
+    store: Store<RunnerState>,
+    exports: Runner,
+    limits: PluginLimits,
+    /// Keeps the epoch going: without it no time limit holds.
+    _engine: Arc<EngineState>,
+}
+
+/// How a `run` ended.
+pub(crate) enum RunEnd {
+    Done,
+    Retry(String),
+    Stop(String),
+    Crashed(PluginError),
+}
+
+impl RunnerInstance {
+    /// Instantiates `plugin` and hands it its configuration. The session comes back with an error.
+    pub(crate) async fn start(
+        plugin: &Plugin,
+        config: InstanceConfig,
+        session: Session,
+    ) -> std::result::Result<Self, (Box<Session>, StartError)> {
+        let Pre::Runner(pre) = &plugin.pre else { return Err((Box::new(session), StartError::Role)) };
+        let InstanceConfig { config, limits, log, clock, names: _ } = config;
+        let turn = Turn::new(session.shared().usage(0), Arc::clone(&clock));
+        let state = RunnerState {
+            host: HostState::new(GuardedLog::new(log, clock), limits.memory_bytes_max),
+            session,
+            config: config.into(),
+            ticks: 0,
+            ticks_max: EngineState::ticks(limits.init_timeout()),
+            files_open: 0,
+            turn,
+        };
+        let mut store = Store::new(&plugin.engine.engine, state);
+        store.limiter(|state| &mut state.host.limiter);
+        store.set_hostcall_fuel((limits.output_bytes_max as usize).saturating_add(HOSTCALL_BYTES_BASE));
+        store.set_max_component_handles(HANDLES_MAX);
+        // Ticks that pass while the guest waits in a host call are one for it, however many there are.
+        store.epoch_deadline_callback(|mut context| {
+            let state = context.data_mut();
+            state.ticks += 1;
+            match state.ticks > state.ticks_max {
+                true => Err(Trap::Interrupt.into()),
+                false => Ok(UpdateDeadline::Yield(1)),
+            }
+        });
+        store.set_epoch_deadline(1);
+        let budget = limits.init_timeout();
+        let error = match timed(budget, instantiate(&mut store, pre)).await {
+            Call::Returned((exports, Ok(()))) => {
+                let state = store.data_mut();
+                (state.ticks, state.ticks_max) = (0, EngineState::ticks(limits.call_timeout()));
+                return Ok(Self { store, exports, limits, _engine: Arc::clone(&plugin.engine) });
+            }
+            Call::Returned((_, Err(reason))) => StartError::ConfigRefused { reason: cut(&reason) },
+            Call::Failed(error) if error.is::<PoolConcurrencyLimitError>() => {
+                StartError::NoRoom { message: error.to_string() }
+            }
+            Call::Failed(error) => StartError::Failed(failed(&error, &mut store, &limits, budget)),
+            Call::TimedOut => StartError::Failed(PluginError::Timeout { budget }),
+        };
+        Err((Box::new(store.into_data().session), error))
+    }
+
+    /// Does the plugin's work. The guest lets go of its thread with every tick, so that this future can be dropped.
+    pub(crate) async fn run(&mut self) -> RunEnd {
+        let run = self.exports.millstream_plugin_run();
+        match run.call_run(&mut self.store).await {
+            Ok(Ok(())) => RunEnd::Done,
+            Ok(Err(RunError::Retry(reason))) => RunEnd::Retry(cut(&reason)),
+            Ok(Err(RunError::Stop(reason))) => RunEnd::Stop(cut(&reason)),
+            Err(error) => {
+                self.store.data_mut().end_turn(true);
+                let budget = self.limits.call_timeout();
+                RunEnd::Crashed(failed(&error, &mut self.store, &self.limits, budget))
+            }
+        }
+    }
+
+    pub(crate) fn session(&mut self) -> &mut Session {
+        &mut self.store.data_mut().session
+    }
+
+    pub(crate) fn into_session(self) -> Session {
+        self.store.into_data().session
+    }
+}
+
+async fn instantiate(
+    store: &mut Store<RunnerState>,
+    pre: &RunnerPre<RunnerState>,
+) -> Result<(Runner, std::result::Result<(), String>)> {
+    let exports = pre.instantiate_async(&mut *store).await?;
+    let config = Arc::clone(&store.data().config);
+    let answer = exports.millstream_plugin_run().call_init(&mut *store, &config).await?;
+    Ok((exports, answer))
+}
+
+fn failed(
+    error: &wasmtime::Error,
+    store: &mut Store<RunnerState>,
+    limits: &PluginLimits,
+    budget: Duration,
+) -> PluginError {
+    let host = &mut store.data_mut().host;
+    let (last_words, denied) = (host.take_last_words(), host.limiter.take_denied());
+    crash(error, last_words, denied, limits, budget)
+}
+
+impl RunnerState {
+    fn end_turn(&mut self, is_failed: bool) {
+        let memory_bytes = self.host.limiter.memory_bytes();
+        self.turn.end(memory_bytes, is_failed);
+    }
+}
+
+impl WasiView for RunnerState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.host.ctx()
+    }
+}
+
+/// Offers sources and sinks what they may import.
+pub(crate) fn link_runner(linker: &mut Linker<RunnerState>) -> Result<()> {
+    use bindings::imports;
+
+    link_wasi(linker)?;
+    bindings::log::add_to_linker::<_, HasSelf<HostState>>(linker, |state| &mut state.host)?;
+    imports::config::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
+    imports::timers::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
+    imports::metrics::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
+    imports::producer::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
+    imports::consumer::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
+    imports::positions::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
+    imports::files::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
+    imports::secrets::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)
+}

@@ -1,0 +1,174 @@
+//! The runner's side on the node's runtime: it owns the port, and does what the session asks, one request at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::session::Session;
+use super::thread;
+use crate::environment::Environment;
+use crate::stage::{
+    Commit, Polled, PortError, PortFactory, PortRequest, RunnerPort, SeekTo, StageFailure, StagePort as _,
+    StageShared, StageState, TopicInfo, TopicPartition,
+};
+
+/// How long closing the port may hold up the end.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A session has one request under way.
+const REQUESTS_MAX: usize = 1;
+
+type Reply<T> = oneshot::Sender<Result<T, PortError>>;
+
+/// What a session asks. An answer that nobody waits for any more is dropped.
+pub(super) enum Request {
+    /// From now on these topics are read, in another membership than before.
+    Subscribe {
+        topics: Vec<Arc<str>>,
+        reply: Reply<()>,
+    },
+    Poll {
+        max_wait: Duration,
+        reply: Reply<Polled>,
+    },
+    Seek {
+        partition: TopicPartition,
+        to: SeekTo,
+        reply: Reply<()>,
+    },
+    Committed {
+        partitions: Vec<TopicPartition>,
+        reply: Reply<Vec<Option<i64>>>,
+    },
+    Commit {
+        commit: Commit,
+        reply: Reply<()>,
+    },
+    Describe {
+        topics: Vec<Arc<str>>,
+        reply: Reply<Vec<Option<TopicInfo>>>,
+    },
+    LastValue {
+        partition: TopicPartition,
+        key: Arc<str>,
+        reply: Reply<Option<Bytes>>,
+    },
+}
+
+/// Runs one task of a source or sink until it is stopped, its work is done, or it fails. `stop` is cancelled for the
+/// other tasks as well, if this one fails.
+pub(crate) async fn run_runner<F: PortFactory>(
+    shared: Arc<StageShared>,
+    factory: Arc<F>,
+    environment: Environment,
+    task: u32,
+    stop: CancellationToken,
+) {
+    let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
+    let session = Session::new(Arc::clone(&shared), environment, task, requests);
+    let thread = match thread::start(Arc::clone(&shared), session, task, stop.clone()) {
+        Ok(thread) => thread,
+        Err(error) => {
+            shared.set_state(StageState::Failed(StageFailure::without_batch("worker", &error)));
+            return stop.cancel();
+        }
+    };
+    let mut desk =
+        Desk { factory: &*factory, request: PortRequest::of(&shared.spec, task), port: None, receiver };
+    desk.serve().await;
+    if let Some(port) = desk.port.take() {
+        let _ = tokio::time::timeout(CLOSE_WAIT_MAX, port.close()).await;
+    }
+    // It lets go of its requests as the last thing that it does, so that joining does not block.
+    if thread.join().is_err() {
+        let reason = "the thread panicked";
+        shared.set_state(StageState::Failed(StageFailure::without_batch("worker", &reason)));
+    }
+    if shared.is_failed() {
+        stop.cancel();
+    }
+}
+
+struct Desk<'a, F: PortFactory> {
+    factory: &'a F,
+    request: PortRequest,
+    /// None, until it is needed; and after an error that it does not go on from.
+    port: Option<F::Port>,
+    receiver: mpsc::Receiver<Request>,
+}
+
+impl<F: PortFactory> Desk<'_, F> {
+    async fn serve(&mut self) {
+        while let Some(request) = self.receiver.recv().await {
+            self.answer(request).await;
+        }
+    }
+
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Subscribe { topics, reply } => {
+                self.request.from = topics;
+                self.close().await;
+                let _ = reply.send(Ok(()));
+            }
+            Request::Poll { max_wait, reply } => {
+                let polled = match self.port().await {
+                    Ok(port) => port.poll(max_wait).await,
+                    Err(error) => Err(error),
+                };
+                // What a member has left behind is told by the next one.
+                if polled.is_err() {
+                    self.close().await;
+                }
+                let _ = reply.send(polled);
+            }
+            Request::Seek { partition, to, reply } => {
+                let _ = reply.send(self.port().await.map(|port| port.seek(&partition, to)));
+            }
+            Request::Committed { partitions, reply } => {
+                let found = match self.port().await {
+                    Ok(port) => port.committed(&partitions).await,
+                    Err(error) => Err(error),
+                };
+                let _ = reply.send(found);
+            }
+            Request::Commit { commit, reply } => {
+                let committed = match self.port().await {
+                    Ok(port) => port.commit(commit).await,
+                    Err(error) => Err(error),
+                };
+                let _ = reply.send(committed);
+            }
+            Request::Describe { topics, reply } => {
+                let described = match self.port().await {
+                    Ok(port) => port.describe_topics(&topics).await,
+                    Err(error) => Err(error),
+                };
+                let _ = reply.send(described);
+            }
+            Request::LastValue { partition, key, reply } => {
+                let found = match self.port().await {
+                    Ok(port) => port.last_value(&partition, key.as_bytes()).await,
+                    Err(error) => Err(error),
+                };
+                let _ = reply.send(found);
+            }
+        }
+    }
+
+    async fn port(&mut self) -> Result<&F::Port, PortError> {
+        let port = match self.port.take() {
+            Some(port) => port,
+            None => self.factory.open(self.request.clone()).await?,
+        };
+        Ok(self.port.insert(port))
+    }
+
+    async fn close(&mut self) {
+        if let Some(port) = self.port.take() {
+            let _ = tokio::time::timeout(CLOSE_WAIT_MAX, port.close()).await;
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a sink has of its partitions, step by step.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_record::BatchBuilder;
+
+use super::reading::Reading;
+use crate::stage::{FetchedPartition, TopicPartition};
+
+fn partition(partition: i32) -> TopicPartition {
+    TopicPartition { topic: "in".into(), partition }
+}
+
+/// Batches of so many records each, end to end, from an offset on.
+fn fetched(of: i32, from: i64, counts: &[usize], value: &[u8]) -> FetchedPartition {
+    let (mut batches, mut next) = (Vec::new(), from);
+    for count in counts {
+        let mut batch = BatchBuilder::new(usize::MAX);
+        (0..*count).for_each(|_| batch.append(1, None, Some(value), []).unwrap());
+        let mut bytes = batch.finish().unwrap();
+        let prefix = millstream_record::RecordBatch::new(&bytes).unwrap().patched_prefix(next, 0);
+        bytes[..prefix.len()].copy_from_slice(&prefix);
+        batches.extend_from_slice(&bytes);
+        next += *count as i64;
+    }
+    FetchedPartition {
+        topic: Arc::from("in"),
+        partition: of,
+        position: from,
+        high_watermark: next,
+        batches: Bytes::from(batches),
+    }
+}
+
+fn reading(partitions: &[i32]) -> Reading {
+    let mut reading = Reading::default();
+    reading.assign(partitions.iter().copied().map(partition).collect());
+    reading
+}
+
+fn taken(reading: &mut Reading, max: usize) -> Vec<(i32, usize)> {
+    let taken = reading.take(max);
+    taken.batches.iter().map(|batch| (batch.partition, batch.len())).collect()
+}
+
+#[test]
+fn polls_cut_batches_where_they_are_full() {
+    let mut reading = reading(&[0, 1]);
+    reading.accept(fetched(0, 10, &[3, 2], b"v")).unwrap();
+    reading.accept(fetched(1, 0, &[4], b"v")).unwrap();
+    // Of a partition that is not assigned nothing is taken.
+    reading.accept(fetched(7, 0, &[1], b"v")).unwrap();
+    assert_eq!(taken(&mut reading, 4), [(0, 3), (0, 1)]);
+    assert_eq!(reading.uncommitted(), [(partition(0), 14)]);
+    assert_eq!(taken(&mut reading, 100), [(0, 1), (1, 4)]);
+    let offsets = reading.uncommitted();
+    assert_eq!(offsets, [(partition(0), 15), (partition(1), 4)]);
+    reading.committed(&offsets);
+    assert_eq!((reading.uncommitted(), taken(&mut reading, 100)), (vec![], vec![]));
+    assert!(reading.lags().all(|(_, lag)| lag == 0));
+}
+
+/// However large a record is, it is handed over; beyond the first, bytes are bounded.
+#[test]
+fn a_poll_is_bounded_by_bytes() {
+    let mut reading = reading(&[0]);
+    let large = vec![0; 3 * 1024 * 1024];
+    reading.accept(fetched(0, 0, &[1, 1, 1], &large)).unwrap();
+    for _ in 0..3 {
+        assert_eq!(taken(&mut reading, 100), [(0, 1)]);
+    }
+    let huge = vec![0; 5 * 1024 * 1024];
+    reading.accept(fetched(0, 3, &[2], &huge)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(taken(&mut reading, 100), [(0, 1)]);
+    }
+    assert_eq!(reading.position(&partition(0)), Some(5));
+}
+
+#[test]
+fn what_is_uncommitted_delays_a_revocation_and_nothing_else_does() {
+    let mut reading = reading(&[0]);
+    reading.accept(fetched(0, 0, &[2], b"v")).unwrap();
+    assert_eq!(taken(&mut reading, 1), [(0, 1)]);
+    assert!(reading.revoke(), "offset 1 is to be committed");
+    assert!(reading.assignment().is_empty() && reading.owns(&partition(0)));
+    assert!(taken(&mut reading, 10).is_empty(), "the rest is for the next owner");
+    let offsets = reading.uncommitted();
+    reading.committed(&offsets);
+    reading.let_go();
+    assert!(!reading.owns(&partition(0)));
+    reading.assign(vec![partition(0)]);
+    assert!(!reading.revoke() && !reading.owns(&partition(0)));
+}
+
+#[test]
+fn seeking_and_pausing_forget_what_was_fetched() {
+    let mut reading = reading(&[0]);
+    reading.accept(fetched(0, 0, &[4], b"v")).unwrap();
+    assert_eq!(taken(&mut reading, 1), [(0, 1)]);
+    reading.seek(&partition(0), Some(3));
+    assert!(taken(&mut reading, 10).is_empty());
+    assert_eq!(reading.uncommitted(), [(partition(0), 3)], "as with any Kafka consumer");
+    reading.accept(fetched(0, 3, &[1], b"v")).unwrap();
+    assert!(reading.pause(&partition(0)) && !reading.pause(&partition(0)));
+    assert!(taken(&mut reading, 10).is_empty());
+    assert_eq!((reading.resume(&partition(0)), reading.resume(&partition(0))), (Some(Some(3)), None));
+    reading.rewind(&partition(0), None);
+    assert_eq!((reading.uncommitted(), reading.position(&partition(0))), (vec![], None));
+}

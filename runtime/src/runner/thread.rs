@@ -1,0 +1,206 @@
+//! The thread of one task of a source or sink: one instance after the other, as versions and crashes come.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::session::Session;
+use crate::plugin::{PluginError, RunEnd, RunnerInstance, StartError};
+use crate::stage::{AfterCrash, Crash, Deployment, StageFailure, StageShared, StageState};
+
+/// How long a plugin may take to return from `run` when it is told to.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// Between an instance that ended and the next one; doubled each time.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// An instance that worked for so long is no reason to wait long after it.
+const WORKED_TIME: Duration = Duration::from_secs(60);
+/// So many crashes, none of which came after it had worked, and the plugin is given up.
+const CRASHES_MAX: u32 = 5;
+
+pub(super) fn start(
+    shared: Arc<StageShared>,
+    session: Session,
+    task: u32,
+    stop: CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    // Timers only: waiting, and the plugin's time limits.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let name = format!("{}-{task}", shared.spec.name);
+    thread::Builder::new().name(name).spawn(move || {
+        let runner = Runner { shared, stop, session: Some(session), backoff: BACKOFF_MIN, crashes: 0 };
+        runtime.block_on(runner.run());
+    })
+}
+
+struct Runner {
+    shared: Arc<StageShared>,
+    stop: CancellationToken,
+    /// None while an instance has it.
+    session: Option<Session>,
+    backoff: Duration,
+    crashes: u32,
+}
+
+/// What follows an instance.
+enum Next {
+    /// Another one at once: there is another version.
+    Now,
+    /// Another one after a wait.
+    Later {
+        reason: String,
+    },
+    End(StageState),
+}
+
+impl Runner {
+    async fn run(mut self) {
+        loop {
+            let deployment = self.shared.deployments.current();
+            let started = self.shared.clock().monotonic();
+            let next = self.run_once(&deployment).await;
+            if self.shared.clock().monotonic().saturating_sub(started) > WORKED_TIME {
+                (self.backoff, self.crashes) = (BACKOFF_MIN, 0);
+            }
+            let next = match self.session.as_mut().and_then(Session::take_failure) {
+                Some(failure) => Next::End(StageState::Failed(*failure)),
+                None if self.stop.is_cancelled() => Next::End(StageState::Stopped),
+                None => next,
+            };
+            match next {
+                Next::Now => {}
+                Next::Later { reason } => {
+                    self.shared.set_state(StageState::Waiting { reason });
+                    tokio::select! {
+                        biased;
+                        () = self.stop.cancelled() => return self.shared.set_state(StageState::Stopped),
+                        () = self.shared.deployments.replaced(deployment.generation) => {}
+                        () = tokio::time::sleep(self.backoff) => {}
+                    }
+                    self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+                }
+                Next::End(StageState::Finished) => return self.shared.finished(),
+                Next::End(state) => {
+                    if let StageState::Failed(failure) = &state {
+                        let spec = &self.shared.spec;
+                        tracing::error!(pipeline = spec.pipeline, stage = spec.name, ?failure, "stopped");
+                    }
+                    return self.shared.set_state(state);
+                }
+            }
+        }
+    }
+
+    async fn run_once(&mut self, deployment: &Deployment) -> Next {
+        let plugin = &deployment.plugins[0];
+        let token = CancellationToken::new();
+        let mut session = self.session.take().expect("each instance gives it back");
+        session.prepare(token.clone(), &plugin.label());
+        let mut config = plugin.instance_config(&self.shared.spec, self.shared.clock());
+        config.log = self.shared.keep_lines(plugin, config.log);
+        let mut instance = match RunnerInstance::start(&plugin.plugin, config, session).await {
+            Ok(instance) => instance,
+            Err((session, error)) => {
+                self.session = Some(*session);
+                return self.not_started(deployment, &error);
+            }
+        };
+        let begun = instance.session().begin().await;
+        let ended = match begun {
+            Err(_) => None,
+            Ok(()) => {
+                self.shared.set_state(StageState::Running);
+                let overdue = async {
+                    tokio::select! {
+                        () = self.stop.cancelled() => {}
+                        () = self.shared.deployments.replaced(deployment.generation) => {}
+                    }
+                    token.cancel();
+                    tokio::time::sleep(DRAIN_TIME).await;
+                };
+                tokio::select! {
+                    biased;
+                    ended = instance.run() => Some(Some(ended)),
+                    () = overdue => Some(None),
+                }
+            }
+        };
+        let mut session = instance.into_session();
+        let is_told = token.is_cancelled();
+        let unwritten = match &ended {
+            Some(Some(RunEnd::Done | RunEnd::Retry(_) | RunEnd::Stop(_))) => session.finish().await.err(),
+            _ => None,
+        };
+        self.session = Some(session);
+        let unavailable = |what: &str| Next::Later { reason: format!("{what} can't be reached") };
+        match ended {
+            None => unavailable("the topics"),
+            Some(None) => {
+                let spec = &self.shared.spec;
+                tracing::warn!(
+                    pipeline = spec.pipeline,
+                    stage = spec.name,
+                    "the plugin did not stop when it was told to"
+                );
+                Next::Now
+            }
+            Some(Some(RunEnd::Crashed(error))) => self.crashed(deployment, &error),
+            Some(Some(_)) if unwritten.is_some() => unavailable("the topics to write to"),
+            Some(Some(RunEnd::Done)) if is_told => Next::Now,
+            Some(Some(RunEnd::Done)) => Next::End(StageState::Finished),
+            Some(Some(RunEnd::Retry(_))) if is_told => Next::Now,
+            Some(Some(RunEnd::Retry(reason))) => {
+                self.shared.metrics.count_error("retry");
+                Next::Later { reason }
+            }
+            Some(Some(RunEnd::Stop(reason))) => {
+                self.shared.metrics.count_error("stop");
+                let failure = StageFailure::of_plugin("stop", &reason, &plugin.name);
+                Next::End(StageState::Failed(failure))
+            }
+        }
+    }
+
+    fn not_started(&mut self, deployment: &Deployment, error: &StartError) -> Next {
+        let plugin = &deployment.plugins[0].name;
+        match error {
+            StartError::NoRoom { message } => Next::Later { reason: message.clone() },
+            StartError::Role | StartError::ConfigRefused { .. } => {
+                Next::End(StageState::Failed(StageFailure::of_plugin("start", error, plugin)))
+            }
+            StartError::Failed(error) => self.crashed(deployment, error),
+        }
+    }
+
+    fn crashed(&mut self, deployment: &Deployment, error: &PluginError) -> Next {
+        self.shared.metrics.count_error(error.kind());
+        self.crashes += 1;
+        let reason = error.to_string();
+        let crash = Crash {
+            generation: deployment.generation,
+            canary: false,
+            index: 0,
+            reason: &reason,
+            again: self.crashes >= CRASHES_MAX,
+            now: self.shared.clock().monotonic(),
+            wall_ms: self.shared.clock().wall_ms(),
+        };
+        match self.shared.crashed(crash) {
+            AfterCrash::Again => Next::Later { reason },
+            AfterCrash::RolledBack(_) => {
+                (self.backoff, self.crashes) = (BACKOFF_MIN, 0);
+                Next::Now
+            }
+            AfterCrash::GiveUp => {
+                let plugin = &deployment.plugins[0].name;
+                let mut failure = StageFailure::of_plugin(error.kind(), &reason, plugin);
+                if let PluginError::Trap { backtrace, .. } = error {
+                    failure.backtrace.clone_from(backtrace);
+                }
+                Next::End(StageState::Failed(failure))
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Runs a producer or consumer plugin under plain `cargo test`.
+
+use std::collections::BTreeMap;
+
+use crate::run::memory::{self, Host};
+use crate::run::{Message, Outgoing, Partition, Sink, Source};
+use crate::{Error, Result};
+
+/// What a run finds. When there is nothing left to poll, or to wait for, the plugin is told to stop.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use millstream_sdk::prelude::*;
+/// use millstream_sdk::testing::RunTest;
+/// # #[sink]
+/// # fn copy(sink: &mut Sink) -> Result<()> {
+/// #     loop {
+/// #         for message in sink.poll(10, Duration::ZERO)? {
+/// #             sink.send(Outgoing::new(message.value()))?;
+/// #         }
+/// #         sink.commit()?;
+/// #     }
+/// # }
+/// let done = RunTest::new().message("in", 0, 7, "hello").sink(copy);
+/// assert_eq!(done.result, Ok(()));
+/// assert_eq!(done.written[0].value(), b"hello");
+/// assert_eq!(done.committed("in", 0), Some(8));
+/// ```
+#[derive(Default)]
+pub struct RunTest(Host);
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct RunDone {
+    /// What the function returned; to have been told to stop is no error.
+    pub result: Result<()>,
+    /// In the order in which they were sent; what was sent behind the last commit of a sink is not among them.
+    pub written: Vec<Outgoing>,
+    /// What a source has saved.
+    pub position: Option<Vec<u8>>,
+    /// What was counted.
+    pub counters: BTreeMap<String, u64>,
+    committed: BTreeMap<Partition, i64>,
+}
+
+impl RunTest {
+    /// With nothing at all.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One more message to be polled.
+    #[must_use]
+    pub fn message(mut self, topic: &str, partition: u32, offset: i64, value: impl Into<Vec<u8>>) -> Self {
+        let (topic, value) = (topic.to_owned(), Some(value.into()));
+        self.0.input.push_back(Message { topic, partition, offset, value, ..Message::default() });
+        self
+    }
+
+    /// The position that a source has saved before.
+    #[must_use]
+    pub fn position(mut self, position: impl Into<Vec<u8>>) -> Self {
+        self.0.position = Some(position.into());
+        self
+    }
+
+    /// So many waits come to their end before the plugin is told to stop.
+    #[must_use]
+    pub fn sleeps(mut self, count: u32) -> Self {
+        self.0.sleeps_left = count;
+        self
+    }
+
+    /// A granted secret.
+    #[must_use]
+    pub fn secret(mut self, name: &str, secret: impl Into<Vec<u8>>) -> Self {
+        self.0.secrets.insert(name.to_owned(), secret.into());
+        self
+    }
+
+    /// A granted file.
+    #[must_use]
+    pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.0.files.insert(name.to_owned(), content.into());
+        self
+    }
+
+    /// Runs a consumer plugin.
+    pub fn sink(self, run: impl FnOnce(&mut Sink) -> Result<()>) -> RunDone {
+        self.done(|| run(&mut Sink(())), false)
+    }
+
+    /// Runs a producer plugin.
+    pub fn source(self, run: impl FnOnce(&mut Source) -> Result<()>) -> RunDone {
+        self.done(|| run(&mut Source(())), true)
+    }
+
+    fn done(self, run: impl FnOnce() -> Result<()>, writes_rest: bool) -> RunDone {
+        let (result, host) = memory::with(self.0, run);
+        let Host { mut sent, mut written, committed, position, counters, .. } = host;
+        if writes_rest {
+            written.append(&mut sent);
+        }
+        let result = if result == Err(Error::Stopping) { Ok(()) } else { result };
+        RunDone { result, written, position, counters, committed }
+    }
+}
+
+impl RunDone {
+    /// What a sink has committed of a partition: the next offset to be read.
+    pub fn committed(&self, topic: &str, partition: u32) -> Option<i64> {
+        self.committed.get(&Partition { topic: topic.to_owned(), partition }).copied()
+    }
+}
