@@ -37,7 +37,7 @@ pub use redpanda::RedpandaError;
 pub(crate) use cache::hex;
 pub(crate) use config::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use contract::{Export, Interface};
-pub(crate) use redpanda::{ABI_VERSIONS, MEMORY, SCHEMA_REGISTRY, START, TRANSFORM};
+pub(crate) use redpanda::{ABI_VERSIONS, MEMORY, SCHEMA_REGISTRY, START, TRANSFORM, WASI};
 
 use artifact::Artifact;
 use cache::{Code, CompileCache};

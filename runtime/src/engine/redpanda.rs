@@ -9,7 +9,7 @@ use super::outline::Outline;
 /// What a module imports from: Redpanda's ABI, its schema registry, and WASI preview 1.
 pub(crate) const TRANSFORM: &str = "redpanda_transform";
 pub(crate) const SCHEMA_REGISTRY: &str = "redpanda_schema_registry";
-const WASI: &str = "wasi_snapshot_preview1";
+pub(crate) const WASI: &str = "wasi_snapshot_preview1";
 
 /// What it exports.
 pub(crate) const MEMORY: &str = "memory";

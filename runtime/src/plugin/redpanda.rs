@@ -15,6 +15,7 @@ mod environment;
 mod guest;
 mod job;
 mod schema_registry;
+mod wasi;
 
 use wasmtime::error::Context as _;
 use wasmtime::{ExternType, InstancePre, Linker, Module, Result};
@@ -32,7 +33,7 @@ pub(crate) struct RedpandaPre(InstancePre<guest::State>);
 impl RedpandaLinker {
     pub(crate) fn new(engine: &wasmtime::Engine) -> Result<Self> {
         let mut linker = Linker::new(engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut linker, guest::State::wasi)?;
+        wasi::add_to_linker(&mut linker)?;
         abi::add_to_linker(&mut linker)?;
         schema_registry::add_to_linker(&mut linker)?;
         Ok(Self(linker))
