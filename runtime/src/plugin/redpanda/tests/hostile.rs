@@ -1,6 +1,9 @@
 //! Modules that mean harm, or are broken: each fails cleanly, and nothing of its batch is left.
 
+use tokio_util::task::TaskTracker;
+
 use super::*;
+use crate::guests::batch_guest;
 use crate::outputs::OutputError;
 
 async fn check_error(wasm: &[u8], kind: &str, expect: &str) {
@@ -194,21 +197,30 @@ async fn instances_are_limited_and_leave_nothing_behind() {
     }
 }
 
+/// What a call of this instance panics with.
+async fn panic_of_a_call(mut instance: Instance) -> String {
+    let again = TaskTracker::new().spawn(async move { call(&mut instance, 1).await.is_ok() });
+    let panic = again.await.expect_err("an assertion holds it up").into_panic();
+    panic.downcast_ref::<&str>().map(|message| (*message).to_owned()).expect("it panics with a text")
+}
+
 /// It would put down the batch before as if it were the one that it was given.
-#[test]
-fn a_guest_that_was_left_in_the_middle_is_not_called_again() {
-    let run = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let left = run().block_on(async {
-        let mut instance = start(&sleeping()).await.unwrap();
-        let left = tokio::time::timeout(Duration::from_millis(10), call(&mut instance, 1)).await;
-        assert!(left.is_err(), "it sleeps");
-        instance
-    });
-    let again = std::thread::spawn(move || {
-        let mut left = left;
-        run().block_on(call(&mut left, 1)).is_ok()
-    });
-    assert!(again.join().is_err(), "an assertion holds it up");
+#[tokio::test]
+async fn a_guest_that_was_left_in_the_middle_is_not_called_again() {
+    let mut left = start(&sleeping()).await.unwrap();
+    let call_left = tokio::time::timeout(Duration::from_millis(10), call(&mut left, 1)).await;
+    assert!(call_left.is_err(), "it sleeps");
+    assert_eq!(panic_of_a_call(left).await, "an instance that failed is discarded");
+}
+
+#[tokio::test]
+async fn a_guest_that_has_failed_is_not_called_again() {
+    let component = batch_guest("unreachable");
+    for wasm in [component, for_batches("unreachable")] {
+        let mut failed = start(&wasm).await.unwrap();
+        assert_eq!(call(&mut failed, 1).await.unwrap_err().kind(), "trap");
+        assert_eq!(panic_of_a_call(failed).await, "an instance that failed is discarded");
+    }
 }
 
 /// Symptom: a module could fill the node's log. Cause: wasmtime's functions for sockets write a line for each call, and
