@@ -160,7 +160,9 @@ impl Transformed {
 
 /// Text of a plugin, no longer than we keep, and fit for the terminal of whoever asks for the stage's status.
 pub(crate) fn cut(text: &str) -> String {
-    printable(text.trim_end(), REASON_BYTES_MAX)
+    // No character becomes shorter. What is behind can be of any size, and is not looked at.
+    let head = &text[..text.floor_char_boundary(REASON_BYTES_MAX)];
+    printable(head.trim_end(), REASON_BYTES_MAX)
 }
 
 /// The place of `name` among the stage's output topics.
@@ -178,4 +180,17 @@ pub(crate) fn check_partition(partition: i64) -> Result<i32, OutputFault> {
 /// A timestamp, from outside. Kafka's -1 ("none") is not for plugins: an output always has one.
 pub(crate) fn check_timestamp(timestamp: i64) -> Result<i64, OutputFault> {
     if timestamp >= 0 { Ok(timestamp) } else { Err(OutputFault::Timestamp(timestamp)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_head_of_a_text_is_looked_at() {
+        let gap = " ".repeat(REASON_BYTES_MAX);
+        assert_eq!(cut(&format!("because{gap}of")), "because");
+        assert_eq!(cut("because\r\n"), "because");
+        assert_eq!(cut(&"\u{20ac}".repeat(1000)), "\u{20ac}".repeat(341));
+    }
 }

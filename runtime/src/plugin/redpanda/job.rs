@@ -12,6 +12,8 @@ use crate::outputs::{OutputError, OutputFault, OutputRecord, OutputRules, Transf
 
 /// The one option of a write: the topic's name, with its length before it.
 const TOPIC_OPTION: u8 = 0x01;
+/// That byte, a varint, and the longest name that a topic can have.
+const OPTIONS_BYTES_MAX: usize = 1 + 5 + 249;
 /// In a batch's attributes: the broker has stamped its records.
 const APPEND_TIME: i16 = 0x08;
 
@@ -149,6 +151,10 @@ impl Job {
 
 /// The topic that a write names.
 fn topic_option(options: &[u8]) -> Result<Option<&str>, WriteError> {
+    // They can be all of the guest's memory, and no time limit interrupts the host.
+    if options.len() > OPTIONS_BYTES_MAX {
+        return Err(WriteError::Options);
+    }
     let Some((&key, mut rest)) = options.split_first() else { return Ok(None) };
     if key != TOPIC_OPTION {
         return Err(WriteError::Options);

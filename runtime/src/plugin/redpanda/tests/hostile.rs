@@ -65,6 +65,26 @@ async fn a_giant_buffer_is_not_believed() {
     assert_eq!(transform(&wasm).await.unwrap().outputs, []);
 }
 
+/// Symptom: a guest could run past its deadline. Cause: the host looked at a name of any size before it refused it.
+#[tokio::test]
+async fn giant_options_are_refused_unseen() {
+    // A name of 249 bytes is unknown; one of 253 is not looked at, nor one of 40,000, which is no text.
+    let items = r#"(data (i32.const 600) "\01\f2\03") (data (i32.const 2000) "\01\fa\03")
+        (data (i32.const 4000) "\01\80\f1\04\ff")"#;
+    let long = |at: u32, length: u32, answer: i32| {
+        format!(
+            "(call $expect (call $write_to (i32.const 512) (i32.const 4) (i32.const {at}) (i32.const {length}))
+               (i32.const {answer}))"
+        )
+    };
+    let cases = [long(600, 3 + 249, -3), long(2000, 3 + 253, -2), long(4000, 4 + 40_000, -2)].concat();
+    let wasm = module_with(
+        items,
+        &format!("(loop $batches (drop (call $batch)) (drop (call $record)) {cases} (br $batches))"),
+    );
+    assert_eq!(transform(&wasm).await.unwrap().outputs, []);
+}
+
 #[tokio::test]
 async fn too_much_output_stops_it_at_once() {
     let many = for_records("(loop $again (drop (call $value)) (br $again))");
