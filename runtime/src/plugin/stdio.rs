@@ -18,7 +18,7 @@ const BACKTRACE_NOTE: &str = "note: run with `RUST_BACKTRACE";
 /// A line without an end is cut here.
 const PENDING_BYTES_MAX: usize = 4096;
 /// What a guest may write in one go.
-const WRITE_BYTES_MAX: usize = 16 * 1024;
+pub(super) const WRITE_BYTES_MAX: usize = 16 * 1024;
 
 /// One of the two streams. Clones are the same stream, as WASI wants it.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl PluginStdio {
         lines.last.take()
     }
 
-    fn append(&self, mut bytes: &[u8]) {
+    pub(super) fn append(&self, mut bytes: &[u8]) {
         let mut lines = self.lines.lock().expect("no code panics while it holds this lock");
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             lines.push(&bytes[..end]);

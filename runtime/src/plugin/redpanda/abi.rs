@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::{AsContextMut as _, Caller, Error, Linker, Result};
+use wasmtime::{AsContextMut as _, Caller, Error, Linker, Memory, Result};
 
 use super::guest::State;
 use super::job::WriteError;
@@ -35,9 +35,9 @@ struct HeaderPlaces {
 
 /// A part of the guest's memory.
 #[derive(Clone, Copy)]
-struct Buffer {
-    at: u32,
-    length: u32,
+pub(super) struct Buffer {
+    pub(super) at: u32,
+    pub(super) length: u32,
 }
 
 pub(super) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
@@ -151,22 +151,29 @@ fn write(mut caller: Caller<'_, State>, buffer: Buffer, options: Option<Buffer>)
 }
 
 /// The guest's memory.
-struct GuestMemory<'a>(&'a mut [u8]);
+pub(super) struct GuestMemory<'a>(&'a mut [u8]);
 
 fn parts<'a>(caller: &'a mut Caller<'_, State>) -> Result<(GuestMemory<'a>, &'a mut State)> {
     let memory = caller.data().memory.ok_or_else(too_early)?;
+    Ok(parts_of(memory, caller))
+}
+
+pub(super) fn parts_of<'a>(
+    memory: Memory,
+    caller: &'a mut Caller<'_, State>,
+) -> (GuestMemory<'a>, &'a mut State) {
     let (bytes, state) = memory.data_and_store_mut(caller);
-    Ok((GuestMemory(bytes), state))
+    (GuestMemory(bytes), state)
 }
 
 impl GuestMemory<'_> {
-    fn get(&self, buffer: Buffer) -> Result<&[u8]> {
+    pub(super) fn get(&self, buffer: Buffer) -> Result<&[u8]> {
         let Buffer { at, length } = buffer;
         let bytes = self.0.get(at as usize..).and_then(|rest| rest.get(..length as usize));
         bytes.ok_or_else(|| outside(at, length as usize))
     }
 
-    fn put(&mut self, at: u32, bytes: &[u8]) -> Result<()> {
+    pub(super) fn put(&mut self, at: u32, bytes: &[u8]) -> Result<()> {
         let place = self.0.get_mut(at as usize..).and_then(|rest| rest.get_mut(..bytes.len()));
         place.ok_or_else(|| outside(at, bytes.len()))?.copy_from_slice(bytes);
         Ok(())

@@ -23,7 +23,7 @@ use crate::plugin::instance::InstanceConfig;
 use crate::plugin::log::{GuardedLog, LogLevel};
 use crate::plugin::stdio::PluginStdio;
 
-/// What a call of WASI may make the host allocate: a line of the log, at most.
+/// What a call of WASI may make the host allocate: random bytes, for instance.
 const HOSTCALL_BYTES_MAX: usize = 1024 * 1024;
 
 /// See the module.
@@ -46,7 +46,8 @@ struct Ended {
 pub(super) struct State {
     wasi: WasiP1Ctx,
     log: Arc<Mutex<GuardedLog>>,
-    stderr: PluginStdio,
+    pub(super) stdout: PluginStdio,
+    pub(super) stderr: PluginStdio,
     limiter: Limiter,
     pub(super) desk: Arc<Desk>,
     /// The batch that the guest is at.
@@ -71,9 +72,11 @@ impl Guest {
         let desk = Arc::new(Desk::default());
         let log = Arc::new(Mutex::new(GuardedLog::new(log, clock)));
         let (mut wasi, stderr) = wasi(&log);
+        let stdout = PluginStdio::new(Arc::clone(&log), LogLevel::Info);
         let state = State {
             wasi: wasi.arg(&names.plugin).envs(&variables).build_p1(),
             log,
+            stdout,
             stderr,
             limiter: Limiter::new(limits.memory_bytes_max),
             desk: Arc::clone(&desk),

@@ -123,9 +123,10 @@ async fn what_a_module_does_wrong_has_a_number() {
 async fn lines_of_a_module_reach_the_log() {
     let lines = Arc::<Lines>::default();
     let wasm = module_with(
-        r#"(data (i32.const 700) "hello\nwo") (data (i32.const 720) "\bc\02\00\00\08\00\00\00")"#,
-        "(drop (call $fd_write (i32.const 1) (i32.const 720) (i32.const 1) (i32.const 760)))
-         (drop (call $fd_write (i32.const 2) (i32.const 720) (i32.const 1) (i32.const 760)))
+        r#"(data (i32.const 700) "hello\nwo") (data (i32.const 720) "\bc\02\00\00\08\00\00\00")
+           (func $early (drop (call $fd_write (i32.const 1) (i32.const 720) (i32.const 1) (i32.const 760))))
+           (start $early)"#,
+        "(drop (call $fd_write (i32.const 2) (i32.const 720) (i32.const 1) (i32.const 760)))
          (drop (call $batch)) unreachable",
     );
     let plugin = engine(4).load(&wasm).unwrap();
@@ -136,6 +137,34 @@ async fn lines_of_a_module_reach_the_log() {
         error.to_string(),
         "the plugin trapped: wasm trap: wasm `unreachable` instruction executed (wo)"
     );
+}
+
+/// Symptom: a module that printed more than 1 MiB panicked. Cause: WASI's function failed, because of a limit for what it
+/// allocates, where it can write a part. The SDK's modules write the rest with the next call.
+#[tokio::test]
+async fn large_prints_are_taken_in_parts() {
+    let lines = Arc::<Lines>::default();
+    // An empty buffer and one of 2 MiB, which begins with "large" and a line's end; and an empty one alone. The buffers
+    // that are asked for last are not in the memory.
+    let wasm = module_with(
+        r#"(data (i32.const 700) "\00\00\00\00\00\00\00\00\00\00\02\00\00\00\20\00")
+           (data (i32.const 131056) "\00\00\02\00\00\00\00\00")"#,
+        r#"(drop (memory.grow (i32.const 32)))
+           (i64.store (i32.const 131072) (i64.const 0x0a656772616c))
+           (call $expect (call $fd_write (i32.const 1) (i32.const 700) (i32.const 2) (i32.const 760)) (i32.const 0))
+           (call $expect (i32.load (i32.const 760)) (i32.const 16384))
+           (call $expect (call $fd_write (i32.const 2) (i32.const 131056) (i32.const 1) (i32.const 760)) (i32.const 0))
+           (call $expect (i32.load (i32.const 760)) (i32.const 0))
+           (call $expect (call $fd_write (i32.const 0) (i32.const 700) (i32.const 2) (i32.const 760)) (i32.const 8))
+           (call $expect (call $fd_write (i32.const 3) (i32.const 700) (i32.const 2) (i32.const 760)) (i32.const 8))
+           (drop (call $batch))
+           (drop (call $fd_write (i32.const 1) (i32.const -8) (i32.const -1) (i32.const 760)))"#,
+    );
+    let plugin = engine(4).load(&wasm).unwrap();
+    let mut instance = Instance::start(&plugin, config(limits(), &lines)).await.unwrap();
+    assert_eq!(*lines.0.lock().unwrap(), ["Info large"]);
+    let error = call(&mut instance, 1).await.unwrap_err().to_string();
+    assert!(error.contains("which are not in its memory"), "{error}");
 }
 
 /// Each batch takes more than half of the time that one may take.
