@@ -48,6 +48,11 @@ impl PluginStdio {
         lines.last.take()
     }
 
+    /// What was said until now is no reason for what happens from now on.
+    pub(super) fn forget_last_line(&self) {
+        self.lines.lock().expect("no code panics while it holds this lock").last = None;
+    }
+
     pub(super) fn append(&self, mut bytes: &[u8]) {
         let mut lines = self.lines.lock().expect("no code panics while it holds this lock");
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {

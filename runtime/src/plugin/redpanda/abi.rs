@@ -95,7 +95,7 @@ async fn read_batch_header(mut caller: Caller<'_, State>, places: HeaderPlaces) 
     context.set_epoch_deadline(EngineState::ticks(job.budget));
     let header = job.header();
     let (mut memory, state) = parts(&mut caller)?;
-    state.job = Some(job);
+    state.begin(job);
     memory.put(places.base_offset, &header.base_offset.to_le_bytes())?;
     memory.put(places.record_count, &header.record_count.to_le_bytes())?;
     memory.put(places.partition_leader_epoch, &NONE.to_le_bytes())?;

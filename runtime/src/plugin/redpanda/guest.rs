@@ -54,8 +54,8 @@ pub(super) struct State {
     pub(super) job: Option<Box<Job>>,
     /// None while the module is being instantiated.
     pub(super) memory: Option<Memory>,
-    /// A function of the schema registry that it has called.
-    pub(super) registry_call: Option<&'static str>,
+    /// A function of the schema registry that it has called for this batch, or on its way to the first.
+    registry_call: Option<&'static str>,
 }
 
 impl Guest {
@@ -179,6 +179,18 @@ impl State {
 
     pub(super) fn warn(&self, message: &str) {
         self.log.lock().expect("no code panics while it holds this lock").line(LogLevel::Warn, message);
+    }
+
+    /// Takes a batch on. What was wrong before it is not why it fails.
+    pub(super) fn begin(&mut self, job: Box<Job>) {
+        self.registry_call = None;
+        self.limiter.take_denied();
+        self.stderr.forget_last_line();
+        self.job = Some(job);
+    }
+
+    pub(super) fn registry_called(&mut self, function: &'static str) {
+        self.registry_call = Some(function);
     }
 
     /// The last line written to standard error; and what a guest can't know about the reason.

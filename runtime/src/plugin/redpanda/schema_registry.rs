@@ -38,6 +38,6 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> Result<()> {
 fn refuse(mut caller: Caller<'_, State>, function: &'static str) -> i32 {
     let state = caller.data_mut();
     state.warn(&format!("{function} of Redpanda's schema registry was called: this node has none"));
-    state.registry_call = Some(function);
+    state.registry_called(function);
     NOT_ENABLED
 }

@@ -139,6 +139,29 @@ async fn lines_of_a_module_reach_the_log() {
     );
 }
 
+/// Symptom: a crash was called the memory limit's, or the schema registry's, which it had come up against many batches
+/// before.
+#[tokio::test]
+async fn what_went_wrong_before_a_batch_is_not_why_it_fails() {
+    let registry = r#"(import "redpanda_schema_registry" "get_schema_definition_len"
+        (func $registry (param i32 i32) (result i32)))"#;
+    let text = format!(
+        r#"(module {registry} {PRELUDE}
+             (data (i32.const 700) "hello\n") (data (i32.const 720) "\bc\02\00\00\06\00\00\00")
+             (func (export "_start")
+               (drop (call $batch))
+               (call $expect (memory.grow (i32.const 60000)) (i32.const -1))
+               (call $expect (call $registry (i32.const 0) (i32.const 0)) (i32.const -1))
+               (drop (call $fd_write (i32.const 2) (i32.const 720) (i32.const 1) (i32.const 760)))
+               (drop (call $batch))
+               unreachable))"#
+    );
+    let mut instance = start(&wat::parse_str(text).unwrap()).await.unwrap();
+    call(&mut instance, 1).await.unwrap();
+    let error = call(&mut instance, 1).await.unwrap_err();
+    assert_eq!(error.to_string(), "the plugin trapped: wasm trap: wasm `unreachable` instruction executed");
+}
+
 /// Symptom: a module that printed more than 1 MiB panicked. Cause: WASI's function failed, because of a limit for what it
 /// allocates, where it can write a part. The SDK's modules write the rest with the next call.
 #[tokio::test]
