@@ -121,6 +121,11 @@ impl PluginEngine {
         }
     }
 
+    /// Whether these bytes are a module, as Redpanda's data transforms are, and no component.
+    pub(crate) fn is_module(wasm: &[u8]) -> bool {
+        artifact::check(wasm) == Ok(Artifact::CoreModule)
+    }
+
     /// Checks, compiles and links a plugin. Takes tens of milliseconds and more: call it on a thread that
     /// may block.
     pub fn load(&self, wasm: &[u8]) -> Result<Plugin, LoadError> {

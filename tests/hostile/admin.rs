@@ -101,7 +101,7 @@ fn a_component_that_is_hard_to_compile_takes_nothing_from_the_node() {
     let problems: Vec<Value> = serde_json::from_str(&said).expect("problems are JSON");
     assert_eq!((status, problems.len()), (200, 1), "{said}");
     let message = problems[0]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("compiling the component took more than"), "{message}");
+    assert!(message.contains("compiling the plugin took more than"), "{message}");
     assert_unharmed(node);
 }
 

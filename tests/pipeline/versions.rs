@@ -145,7 +145,7 @@ fn a_plugin_that_is_put_into_the_watched_directory_is_deployed() {
     fs::write(&dropped, &component[..component.len() / 2]).expect("it can be written");
     assert!(until(|| not_deployed(&node)[0]["error"].is_string()), "{:#}", status(&node));
     let error = &not_deployed(&node)[0]["error"];
-    assert!(error.as_str().is_some_and(|error| error.contains("the component is damaged")), "{error}");
+    assert!(error.as_str().is_some_and(|error| error.contains("the plugin is damaged")), "{error}");
     assert_eq!(active(&node), 2, "what ran before goes on");
     let shown = admin(&node, &["status"]);
     assert!(shown.stdout.contains("f.wasm: not deployed"), "{}", shown.stdout);

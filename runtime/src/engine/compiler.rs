@@ -29,20 +29,20 @@ const WALL_TIME_MAX: Duration = Duration::from_secs(60);
 /// Machine code is a few times the size of its component.
 const CODE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Why a component did not compile.
+/// Why a plugin did not compile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    #[error("compile the component: {message}")]
+    #[error("compile the plugin: {message}")]
     Refused { message: String },
-    #[error("compiling the component took more than {} s", .limit.as_secs())]
+    #[error("compiling the plugin took more than {} s", .limit.as_secs())]
     TooSlow { limit: Duration },
-    #[error("compiling the component took more than {} MiB of memory", .limit_bytes >> 20)]
+    #[error("compiling the plugin took more than {} MiB of memory", .limit_bytes >> 20)]
     TooMuchMemory { limit_bytes: u64 },
-    #[error("the component's machine code has more than {} MiB", .limit_bytes >> 20)]
+    #[error("the plugin's machine code has more than {} MiB", .limit_bytes >> 20)]
     TooMuchCode { limit_bytes: u64 },
-    #[error("compiling the component was given up")]
+    #[error("compiling the plugin was given up")]
     GivenUp,
-    #[error("the process that compiles the component: {message}")]
+    #[error("the process that compiles the plugin: {message}")]
     Process { message: String },
 }
 

@@ -1,4 +1,4 @@
-//! What a component says of itself, read before anything is compiled: what it imports and exports, and how large its
+//! What a component or a module says of itself, read before anything is compiled: what it imports and exports, and how large its
 //! functions are. Reading takes time in proportion to the file, and hardly any memory.
 
 use wasmparser::{Parser, Payload, WasmFeatures};
@@ -10,16 +10,16 @@ const FUNCTION_BYTES_MAX: usize = 1024 * 1024;
 const IMPORTS_MAX: usize = 10_000;
 const EXPORTS_MAX: usize = 10_000;
 
-/// Why a component was not even compiled.
+/// Why a plugin was not even compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutlineError {
-    #[error("the component is damaged: {message}")]
+    #[error("the plugin is damaged: {message}")]
     Damaged { message: String },
     #[error(
-        "the component has a function of {bytes} bytes, more than the {FUNCTION_BYTES_MAX} that one may have"
+        "the plugin has a function of {bytes} bytes, more than the {FUNCTION_BYTES_MAX} that one may have"
     )]
     FunctionTooLarge { bytes: usize },
-    #[error("the component has more than the {max} {what} that one may have")]
+    #[error("the plugin has more than the {max} {what} that one may have")]
     TooMany { what: &'static str, max: usize },
 }
 

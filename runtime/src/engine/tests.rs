@@ -48,10 +48,10 @@ fn a_granted_name_with_another_type_does_not_link() {
 
 #[test]
 fn a_component_that_does_not_parse_is_no_plugin() {
-    check_refused(b"\0asm\x0d\0\x01\0\xff\xff\xff", "the component is damaged");
+    check_refused(b"\0asm\x0d\0\x01\0\xff\xff\xff", "the plugin is damaged");
     let mut cut = guests::identity();
     cut.truncate(cut.len() / 2);
-    check_refused(&cut, "the component is damaged");
+    check_refused(&cut, "the plugin is damaged");
 }
 
 /// A component that exports a transform's name, around this module: what is wrong with it shows when compiling.
@@ -73,7 +73,7 @@ fn features_that_plugins_do_not_need_are_off() {
         "(module (type (struct (field i32))))",
         "(module (tag))",
     ] {
-        check_refused(&around(module), "compile the component");
+        check_refused(&around(module), "compile the plugin");
     }
 }
 

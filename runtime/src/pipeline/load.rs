@@ -210,7 +210,7 @@ impl Loader<'_> {
             Ok(loaded) => Some(Arc::new(loaded)),
             Err(error) => {
                 let message = format!("{what}: {error}");
-                problems.error(plugin.file_place, message, load_remedy(&error).map(str::to_owned));
+                problems.error(plugin.file_place, message, load_remedy(&error, &bytes).map(str::to_owned));
                 None
             }
         }
@@ -219,15 +219,21 @@ impl Loader<'_> {
 
 pub(super) const GIVEN_UP: &str = "the check took too long, or the node is stopping: try again";
 
-fn load_remedy(error: &LoadError) -> Option<&'static str> {
+fn load_remedy(error: &LoadError, wasm: &[u8]) -> Option<&'static str> {
+    const MODULE: &str = "build the module with redpanda-transform-sdk, for wasm32-wasip1";
     match error {
         LoadError::Artifact(_) => {
             Some("name the .wasm file that building the plugin for wasm32-wasip2 makes")
         }
+        LoadError::Outline(_) | LoadError::Compile(CompileError::Refused { .. })
+            if PluginEngine::is_module(wasm) =>
+        {
+            Some(MODULE)
+        }
         LoadError::Outline(_) | LoadError::Compile(CompileError::Refused { .. }) | LoadError::Contract(_) => {
             Some("build the plugin with the SDK, for wasm32-wasip2")
         }
-        LoadError::Redpanda(_) => Some("build the module with redpanda-transform-sdk, for wasm32-wasip1"),
+        LoadError::Redpanda(_) => Some(MODULE),
         LoadError::Compile(CompileError::GivenUp) => Some(GIVEN_UP),
         LoadError::Compile(CompileError::Process { .. }) => Some("see the node's log, and try again"),
         LoadError::Compile(_) => Some("make the plugin smaller: build it with --release"),

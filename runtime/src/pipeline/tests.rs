@@ -113,6 +113,8 @@ fn validated_beside(others: &[&str], text: &str) -> Validated {
         ("refusing.wasm", guests::batch_guest_of(&refusing)),
         ("other.wasm", guests::other_component("(component)")),
         ("text.wasm", b"(module)".to_vec()),
+        ("cut-component.wasm", b"\0asm\x0d\0\x01\0\xff".to_vec()),
+        ("cut-module.wasm", b"\0asm\x01\0\0\0\xff".to_vec()),
     ]));
     let engine = PluginEngine::new(EngineConfig { instances_max: 4, ..EngineConfig::default() });
     match parse("p.yaml", text) {
@@ -245,6 +247,15 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn plugins_that_are_none_are_refused() {
+    for (file, remedy) in [
+        ("cut-component.wasm", "build the plugin with the SDK, for wasm32-wasip2"),
+        ("cut-module.wasm", "build the module with redpanda-transform-sdk, for wasm32-wasip1"),
+    ] {
+        let expect = format!(
+            "p.yaml:6:13: error: {file:?} of plugin \"identity\": the plugin is damaged: malformed section id; {remedy}"
+        );
+        check("identity: identity.wasm", &format!("identity: {file}"), &expect);
+    }
     check(
         "file: typed.wasm",
         "file: other.wasm",

@@ -14,9 +14,9 @@ pub fn compile_in_child(input: impl Read, mut output: impl Write) -> Result<(), 
     limit_process().map_err(|error| format!("limit the process: {error}"))?;
     let mut wasm = Vec::new();
     let read = input.take(COMPONENT_BYTES_MAX as u64 + 1).read_to_end(&mut wasm);
-    read.map_err(|error| format!("read the component: {error}"))?;
+    read.map_err(|error| format!("read the plugin: {error}"))?;
     if wasm.len() > COMPONENT_BYTES_MAX {
-        return Err(format!("the component has more than {COMPONENT_BYTES_MAX} bytes"));
+        return Err(format!("the plugin has more than {COMPONENT_BYTES_MAX} bytes"));
     }
     let engine = config::compiling_engine().map_err(|error| format!("{error:#}"))?;
     let code = super::precompile(&engine, &wasm).map_err(|error| format!("{error:#}"))?;
