@@ -1,6 +1,7 @@
 //! Modules that were built with Redpanda's SDK for data transforms, as stages over a cluster in memory: what their users
 //! write runs unchanged.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +11,16 @@ use millstream_runtime::batch::Position;
 use millstream_runtime::clock::SystemClock;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
 use millstream_runtime::environment::Environment;
+use millstream_runtime::inline::{InlineAnswer, InlineBatch};
 use millstream_runtime::limits::PluginLimits;
-use millstream_runtime::pipeline::Pipeline;
+use millstream_runtime::pipeline::{
+    DirPlugins, Pipeline, TopicCatalogue, TopicSpec, Validated, parse, validate,
+};
 use millstream_runtime::runtime::Runtime;
 use millstream_runtime::stage::memory::MemoryCluster;
 use millstream_runtime::stage::{OnError, RuntimeMetrics, StageFailure, StagePlugin, StageSpec, StageState};
 use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
 
 const IDENTITY: &str = env!("GUEST_REDPANDA_IDENTITY");
 const MAPPER: &str = env!("GUEST_REDPANDA_MAPPER");
@@ -117,6 +122,46 @@ impl Fixture {
     fn values(&self, topic: &str) -> Vec<String> {
         self.read(topic).into_iter().map(|record| record.value.unwrap_or_default()).collect()
     }
+}
+
+/// The topic `in`, and no other.
+struct OneTopic;
+
+impl TopicCatalogue for OneTopic {
+    fn partitions_of(&self, topic: &str) -> Option<i32> {
+        (topic == "in").then_some(1)
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec!["in".to_owned()]
+    }
+
+    fn is_internal(&self, _topic: &str) -> bool {
+        false
+    }
+
+    fn is_view(&self, _topic: &str) -> bool {
+        false
+    }
+
+    fn config_of(&self, _topic: &str, _key: &str) -> Option<String> {
+        None
+    }
+
+    fn check_new(&self, _topic: &TopicSpec) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What a check of this pipeline finds, whose plugins' files have absolute paths.
+async fn validated(pipeline: String) -> Validated {
+    let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
+    let check = move || {
+        let spec = parse("p.yaml", &pipeline).expect("it is well-formed");
+        let (plugins, clock) = (DirPlugins { dir: PathBuf::new() }, SystemClock::shared());
+        validate(&spec, &engine, &plugins, &OneTopic, &[], &clock, &CancellationToken::new())
+    };
+    tokio::task::spawn_blocking(check).await.expect("it does not panic")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -257,4 +302,52 @@ async fn records_that_crash_a_module_are_found_and_put_aside() {
     assert!(reason(&letters[0]).contains("told to fail"), "{letters:?}");
     assert!(reason(&letters[1]).contains("told to panic"), "{letters:?}");
     fixture.runtime.shutdown().await;
+}
+
+/// On the way in and on the way out, it maps a batch as in a stage.
+#[tokio::test]
+async fn modules_stand_in_the_way_of_records() {
+    let fixture = Fixture::new();
+    let pipeline = format!(
+        "pipeline: test\nplugins: {{module: {HOSTILE}}}\n\
+         ingests: {{check: {{topic: in, plugin: module}}}}\nviews: {{in.seen: {{from: in, plugin: module}}}}\n"
+    );
+    let found = validated(pipeline).await;
+    let pipeline = found.pipeline.unwrap_or_else(|| panic!("{:?}", found.problems));
+    let applied = fixture.runtime.apply(&pipeline).await;
+    assert_eq!(applied.started.len(), 2, "{applied:?}");
+    let inlines = fixture.runtime.inlines("test");
+    let positions: Vec<_> = inlines.iter().map(|inline| inline.spec().stage.position).collect();
+    assert_eq!(positions, [Position::Ingest, Position::View]);
+    for inline in inlines {
+        let map = |values: &[&str]| {
+            inline.map(InlineBatch { topic: "in".into(), partition: 0, batch: batch(values) })
+        };
+        let InlineAnswer::Records(kept) = map(&["a", "b"]).await.expect("it maps") else {
+            panic!("a module hands over every record")
+        };
+        // Each without a key and headers.
+        let bodies: Vec<_> = kept.records.iter().map(|record| kept.body(record)).collect();
+        assert_eq!(bodies, [b"\x01\x02a\x00", b"\x01\x02b\x00"]);
+        let error = map(&["c", "panic"]).await.expect_err("it crashes");
+        assert_eq!(error.kind(), "trap");
+        assert!(error.to_string().contains("told to panic"), "{error}");
+        // The next instance.
+        assert!(map(&["d"]).await.is_ok());
+    }
+    fixture.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_module_that_never_starts_is_found_by_a_check() {
+    let pipeline = format!(
+        "pipeline: test\n\
+         plugins: {{module: {{file: {HOSTILE}, config: {{NEVER_START: 1}}, limits: {{init_timeout_ms: 200}}}}}}\n\
+         ingests: {{check: {{topic: in, plugin: module}}}}\n"
+    );
+    let found = validated(pipeline).await;
+    assert!(found.pipeline.is_none());
+    let problems: Vec<_> = found.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("did not answer within 200 ms"), "{problems:?}");
 }
