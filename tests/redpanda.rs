@@ -285,6 +285,17 @@ async fn what_the_users_function_says_is_why_the_stage_stops() {
     }
 }
 
+/// Of what a module prints in one go, the host takes a part, and its standard library comes back with the rest.
+#[tokio::test]
+async fn a_module_may_print_much() {
+    let fixture = Fixture::new();
+    fixture.cluster.append("in", 0, &batch(&["print much"]));
+    fixture.apply(fixture.stage(&[HOSTILE], "null")).await;
+    fixture.until_committed(1).await;
+    assert_eq!(fixture.values("out"), ["print much"]);
+    fixture.runtime.shutdown().await;
+}
+
 #[tokio::test]
 async fn records_that_crash_a_module_are_found_and_put_aside() {
     let fixture = Fixture::new();

@@ -27,6 +27,7 @@ fn obey(event: WriteEvent<'_>, writer: &mut RecordWriter<'_>) -> Result<(), Fail
         b"fail" => return Err(Failure::Told("told to fail")),
         b"panic" => panic!("told to panic"),
         b"loop" => forever(),
+        b"print much" => println!("{}", "much ".repeat(1 << 19)),
         b"exit" => process::exit(3),
         b"eat memory" => {
             let mut eaten = Vec::new();
