@@ -1,4 +1,4 @@
-//! Builds the guests: the plugins that the binary carries, and those of the tests.
+//! Builds the guests: the plugins that the binary carries, and those of the tests. Embeds the templates of plugins.
 //!
 //! A nested cargo compiles them for WebAssembly into a target directory of its own, which debug and release builds,
 //! tests and clippy share. `GUEST_<NAME>` is then the path of each, for `env!` in the binary and in the tests:
@@ -6,6 +6,9 @@
 //! ```text
 //! const PARSER: &[u8] = include_bytes!(env!("GUEST_ACCESS_LOG_PARSER"));
 //! ```
+
+#[path = "build/templates.rs"]
+mod templates;
 
 use std::env;
 use std::ffi::OsString;
@@ -77,7 +80,7 @@ const KEPT: [&str; 9] = [
 ];
 
 fn main() {
-    for source in SOURCES {
+    for source in SOURCES.into_iter().chain(templates::SOURCES) {
         println!("cargo::rerun-if-changed={source}");
     }
     // Cargo fails for the error and shows that line alone; it shows everything where a script itself fails.
@@ -89,6 +92,7 @@ fn main() {
 fn build() -> Result<(), String> {
     let root = directory("CARGO_MANIFEST_DIR")?;
     let out = directory("OUT_DIR")?;
+    templates::embed(&root, &out)?;
     let target_directory = target_directory(&root, &out).join("guests");
     for guests in &GUESTS {
         ensure_target(guests.target)?;

@@ -85,7 +85,7 @@ enum Command {
     /// List and delete pipelines
     #[command(subcommand)]
     Pipeline(node_args::PipelineCommand),
-    /// Look at plugins
+    /// Make, build, test and deploy plugins
     #[command(subcommand)]
     Plugin(node_args::PluginCommand),
     /// List, show and replay dead letters: records that stages put aside

@@ -13,6 +13,8 @@ mod inlines;
 mod node;
 #[path = "pipeline/operations.rs"]
 mod operations;
+#[path = "pipeline/projects.rs"]
+mod projects;
 #[path = "pipeline/redpanda.rs"]
 mod redpanda;
 #[path = "pipeline/runners.rs"]

@@ -30,6 +30,9 @@ pub(crate) enum Failure {
     #[error("can't read {}: {source}", .path.display())]
     Input { path: PathBuf, source: io::Error },
 
+    #[error("can't write {}: {source}", .path.display())]
+    File { path: PathBuf, source: io::Error },
+
     #[error("can't write the output: {0}")]
     Output(io::Error),
 
@@ -90,6 +93,7 @@ impl Failure {
             | Self::UnknownGroup { .. }
             | Self::GroupInUse { .. }
             | Self::Input { .. }
+            | Self::File { .. }
             | Self::Output(_)
             | Self::Node(_)
             | Self::Admin { .. }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
+use super::plugin::{Language, NewName};
+
 pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9644";
 
 /// `millstream up`. Defaults stay out of the definitions: a configuration file comes between them and the flags.
@@ -52,7 +54,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// The running node that a command asks.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct AdminConnection {
     /// The node's admin listener
     #[arg(long, value_name = "HOST:PORT", default_value = DEFAULT_ADMIN, env = "MILLSTREAM_ADMIN")]
@@ -89,6 +91,10 @@ pub(crate) struct StatusArgs {
 /// `millstream plugin`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
+    /// Make a directory to write a plugin in
+    New(PluginNewArgs),
+    /// Build the plugin of a directory that `new` made
+    Build(PluginBuildArgs),
     /// Show what a plugin exports and which capabilities it wants
     Inspect(PluginInspectArgs),
     /// Run cases from files against a plugin, without a node: records in, expected records out
@@ -99,7 +105,8 @@ pub(crate) enum PluginCommand {
     Versions(PluginVersionsArgs),
     /// Show lines that plugins have logged
     Logs(PluginLogsArgs),
-    /// Run another version of a plugin: swapped between two batches, and taken back if it crashes
+    /// Run another version of a plugin: swapped between two batches, and taken back if it crashes. In a plugin's
+    /// directory, without arguments: run its pipeline
     Deploy(PluginDeployArgs),
     /// Run the version that is tried on some partitions on all of them
     Promote(PluginVersionsArgs),
@@ -191,17 +198,17 @@ pub(crate) struct PluginDeployArgs {
 
     /// The plugin
     #[arg(value_name = "PIPELINE/PLUGIN")]
-    pub(crate) name: PluginName,
+    pub(crate) name: Option<PluginName>,
 
-    /// A WebAssembly component
-    pub(crate) file: PathBuf,
+    /// A WebAssembly component; by default that of the directory's plugin.toml
+    pub(crate) file: Option<PathBuf>,
 
     /// Another configuration for it: JSON, instead of that of the active version
-    #[arg(long, value_name = "JSON", value_parser = json)]
+    #[arg(long, value_name = "JSON", value_parser = json, requires = "name")]
     pub(crate) config: Option<serde_json::Value>,
 
     /// Try it on these partitions of the stages' input first, like 0,3
-    #[arg(long, value_name = "PARTITIONS", value_delimiter = ',')]
+    #[arg(long, value_name = "PARTITIONS", value_delimiter = ',', requires = "name")]
     pub(crate) partitions: Option<Vec<i32>>,
 }
 
@@ -231,11 +238,26 @@ pub(crate) struct PluginInspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PluginTestArgs {
-    /// A WebAssembly component
-    pub(crate) file: PathBuf,
+    /// A WebAssembly component, by default that of the directory's plugin.toml; and files of cases (YAML or JSON), by
+    /// default those in the directory `cases`
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
 
-    /// Files of cases (YAML or JSON); by default those in the directory `cases`
-    pub(crate) cases: Vec<PathBuf>,
+#[derive(Debug, Args)]
+pub(crate) struct PluginNewArgs {
+    /// What the plugin and its directory are called, like my-filter
+    pub(crate) name: NewName,
+
+    /// The language to write it in
+    #[arg(long, value_enum)]
+    pub(crate) lang: Language,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginBuildArgs {
+    /// The plugin's directory [default: this one]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 /// `millstream pipeline`.

@@ -1,7 +1,11 @@
-//! `millstream plugin`: plugins as files, and their versions on a node.
+//! `millstream plugin`: plugins as projects and files, and their versions on a node.
 
+mod build;
 mod inspect;
 mod logs;
+mod new;
+mod project;
+mod templates;
 mod test;
 mod versions;
 
@@ -9,8 +13,12 @@ use super::failure::Failure;
 use super::node_args::PluginCommand;
 use super::output::Output;
 
+pub(crate) use self::templates::{Language, NewName};
+
 pub(super) fn run(command: PluginCommand, output: &mut Output) -> Result<(), Failure> {
     match command {
+        PluginCommand::New(args) => new::run(&args, output),
+        PluginCommand::Build(args) => build::run(&args, output),
         PluginCommand::Inspect(args) => inspect::run(&args, output),
         PluginCommand::Test(args) => test::run(&args, output),
         PluginCommand::List(args) => versions::list(&args, output),

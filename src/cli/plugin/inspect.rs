@@ -1,15 +1,64 @@
 //! `millstream plugin inspect`: what a WebAssembly file is, and whether a stage could run it.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
-use millstream_runtime::engine::{EngineConfig, PluginEngine, PluginForm};
-use serde_json::json;
+use millstream_runtime::engine::{Contract, EngineConfig, PluginEngine, PluginForm};
+use serde::Serialize;
 
 use crate::cli::failure::Failure;
 use crate::cli::node_args::PluginInspectArgs;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, human_bytes};
 use crate::cli::up::chain;
 use crate::compile_plugin;
+
+/// What a node would find.
+#[derive(Debug, Serialize)]
+pub(super) struct Findings {
+    file: PathBuf,
+    bytes: usize,
+    sha256: String,
+    form: PluginForm,
+    /// None of a module of Redpanda's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contract: Option<Contract>,
+}
+
+impl Findings {
+    /// Of these bytes, which are in `file`, or will be. The error says why a node would refuse them.
+    pub(super) fn of(file: &Path, bytes: &[u8]) -> Result<Self, Failure> {
+        // With the node's limits, so that the answer is the node's.
+        let compiler = Box::new(compile_plugin::compiler());
+        let engine = PluginEngine::new(EngineConfig { compiler, ..EngineConfig::default() });
+        let plugin = engine.load(bytes);
+        let plugin =
+            plugin.map_err(|error| Failure::Plugin { path: file.to_owned(), reason: chain(&error) })?;
+        Ok(Self {
+            file: file.to_owned(),
+            bytes: bytes.len(),
+            sha256: crate::node::plugin_hash(bytes),
+            form: plugin.form(),
+            contract: plugin.contract(),
+        })
+    }
+
+    /// `what` is how the plugin is called where this is shown.
+    pub(super) fn show(&self, what: &str, output: &mut Output) -> Result<(), Failure> {
+        if output.json() {
+            return output.document(self);
+        }
+        let Self { file, bytes, sha256, form, contract } = self;
+        let contract = match contract {
+            Some(Contract::V0_1) => " of contract 0.1",
+            Some(Contract::V0_2) => " of contract 0.2",
+            None => "",
+        };
+        output.line(format_args!("{what}: a transform, in the form {}{contract}", form_name(*form)))?;
+        let size = human_bytes(u64::try_from(*bytes).unwrap_or(u64::MAX));
+        output.line(format_args!("  {}: {size} ({bytes} bytes), sha-256 {sha256}", file.display()))?;
+        output.line("  every import is one that stages provide")
+    }
+}
 
 /// The interface that the component exports; of a module, whose ABI it is.
 fn form_name(form: PluginForm) -> &'static str {
@@ -25,18 +74,5 @@ pub(super) fn run(args: &PluginInspectArgs, output: &mut Output) -> Result<(), F
     // The address of a node is taken, as everywhere, and not needed.
     let PluginInspectArgs { connection: _, file } = args;
     let bytes = fs::read(file).map_err(|source| Failure::Input { path: file.clone(), source })?;
-    // With the node's limits, so that the answer is the node's.
-    let compiler = Box::new(compile_plugin::compiler());
-    let engine = PluginEngine::new(EngineConfig { compiler, ..EngineConfig::default() });
-    let plugin =
-        engine.load(&bytes).map_err(|error| Failure::Plugin { path: file.clone(), reason: chain(&error) })?;
-    let (form, sha256) = (plugin.form(), crate::node::plugin_hash(&bytes));
-    if output.json() {
-        return output.document(&json!({
-            "file": file, "bytes": bytes.len(), "sha256": sha256, "form": form,
-        }));
-    }
-    output.line(format_args!("{}: a transform, in the form {}", file.display(), form_name(form)))?;
-    output.line(format_args!("  {} bytes, sha-256 {sha256}", bytes.len()))?;
-    output.line("  every import is one that stages provide")
+    Findings::of(file, &bytes)?.show(&file.display().to_string(), output)
 }

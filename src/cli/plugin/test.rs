@@ -18,6 +18,7 @@ use millstream_runtime::trial::{Trial, TrialBatch, TrialOutcome, TrialOutput, Tr
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::project::Project;
 use crate::cli::failure::Failure;
 use crate::cli::node_args::PluginTestArgs;
 use crate::cli::output::{Output, human_bytes};
@@ -142,8 +143,9 @@ impl PluginLog for Lines {
 }
 
 pub(super) fn run(args: &PluginTestArgs, output: &mut Output) -> Result<(), Failure> {
-    let files = case_files(&args.cases)?;
-    let plugin = load(&args.file)?;
+    let (component, cases) = component_and_cases(&args.files)?;
+    let files = case_files(cases)?;
+    let plugin = load(&component)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.map_err(|error| Failure::Node(format!("can't start timers: {error}")))?;
     let mut reports = Vec::new();
@@ -168,6 +170,18 @@ pub(super) fn run(args: &PluginTestArgs, output: &mut Output) -> Result<(), Fail
     }
 }
 
+/// The first file is the component, unless it is one of cases.
+fn component_and_cases(files: &[PathBuf]) -> Result<(PathBuf, &[PathBuf]), Failure> {
+    match files {
+        [component, cases @ ..] if !is_of_cases(component) => Ok((component.clone(), cases)),
+        cases => Ok((Project::here()?.component(), cases)),
+    }
+}
+
+fn is_of_cases(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|e| extension == *e))
+}
+
 /// The files that were named, or all of the directory of cases.
 fn case_files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     if !named.is_empty() {
@@ -178,7 +192,7 @@ fn case_files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|e| extension == *e)) {
+        if is_of_cases(&path) {
             files.push(path);
         }
     }

@@ -5,12 +5,14 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use super::project::Project;
 use crate::cli::admin_client::{AdminClient, path_segment, problem_text};
 use crate::cli::failure::Failure;
 use crate::cli::node_args::{
-    PluginDeployArgs, PluginName, PluginRollbackArgs, PluginVersionsArgs, StatusArgs,
+    ApplyArgs, PluginDeployArgs, PluginName, PluginRollbackArgs, PluginVersionsArgs, StatusArgs,
 };
 use crate::cli::output::{self, Output, Table};
+use crate::cli::pipeline;
 use crate::cli::timestamp;
 use crate::node::{DeployRequest, PluginVersions, RollbackRequest, plugin_hash};
 
@@ -82,16 +84,20 @@ pub(super) fn versions(args: &PluginVersionsArgs, output: &mut Output) -> Result
 }
 
 pub(super) fn deploy(args: &PluginDeployArgs, output: &mut Output) -> Result<(), Failure> {
-    let path = &args.file;
-    let bytes = fs::read(path).map_err(|source| Failure::Input { path: path.clone(), source })?;
+    let Some(name) = &args.name else {
+        let file = Project::here()?.pipeline()?;
+        return pipeline::apply(&ApplyArgs { connection: args.connection.clone(), file }, output);
+    };
+    let path = args.file.clone().map_or_else(|| Project::here().map(|project| project.component()), Ok)?;
+    let bytes = fs::read(&path).map_err(|source| Failure::Input { path, source })?;
     let client = AdminClient::new(&args.connection);
     let sha256 = plugin_hash(&bytes);
     client.put_plugin(&sha256, &bytes)?;
     let partitions = args.partitions.as_ref().map(|partitions| partitions.iter().copied().collect());
     let request = DeployRequest { sha256, config: args.config.clone(), partitions };
-    let outcome = client.post(&path_of(&args.name, "deploy"), &request)?;
+    let outcome = client.post(&path_of(name, "deploy"), &request)?;
     let done = if args.partitions.is_some() { "is tried" } else { "runs" };
-    report(&args.name, &outcome, done, output)
+    report(name, &outcome, done, output)
 }
 
 pub(super) fn promote(args: &PluginVersionsArgs, output: &mut Output) -> Result<(), Failure> {
