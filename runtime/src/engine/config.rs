@@ -5,9 +5,9 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use crate::limits::MEMORY_BYTES_CEILING;
 
-/// Core modules, tables and memories that one component may consist of: a component of a scripting language is
-/// several modules.
-pub(crate) const CORE_INSTANCES_MAX: u32 = 32;
+/// Core modules, tables and memories that one component may consist of. One of Python has 39 modules: the interpreter,
+/// its libraries, and what links them.
+pub(crate) const CORE_INSTANCES_MAX: u32 = 64;
 pub(crate) const TABLES_MAX: u32 = 16;
 pub(crate) const MEMORIES_MAX: u32 = 4;
 pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
@@ -54,7 +54,8 @@ fn base() -> Config {
         .async_stack_size(STACK_BYTES)
         .shared_memory(false)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // Where a component is made of components, what passes between them reads one memory and writes another.
+        .wasm_multi_memory(true)
         .wasm_gc(false)
         .wasm_function_references(false)
         .wasm_exceptions(false)
@@ -67,11 +68,13 @@ fn base() -> Config {
 }
 
 fn pool(instances_max: u32) -> PoolingAllocationConfig {
+    // Most plugins have one memory and a table or two; the largest one must find its place all the same.
+    let room = |of_each: u32, of_one: u32| instances_max.saturating_mul(of_each).max(of_one);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances_max)
-        .total_core_instances(instances_max.saturating_mul(4))
-        .total_memories(instances_max)
-        .total_tables(instances_max.saturating_mul(2))
+        .total_core_instances(room(CORE_INSTANCES_MAX, CORE_INSTANCES_MAX))
+        .total_memories(room(2, MEMORIES_MAX))
+        .total_tables(room(4, TABLES_MAX))
         .total_stacks(instances_max)
         .max_component_instance_size(INSTANCE_METADATA_BYTES_MAX)
         .max_core_instance_size(INSTANCE_METADATA_BYTES_MAX)

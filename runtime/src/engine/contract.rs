@@ -67,8 +67,9 @@ const TRANSFORMS: [(&str, Contract, Interface); 4] = [
 ];
 
 /// What any plugin may import: our own interfaces, and what the standard libraries of languages need of WASI to
-/// start. The filesystem is there without a single directory; sockets and HTTP are not.
-const GRANTED: [&str; 7] = [
+/// start. The filesystem is there without a single directory, and sockets without a network: none can be made. HTTP is
+/// not.
+const GRANTED: [&str; 8] = [
     "millstream:plugin/types@",
     "millstream:plugin/log@",
     "wasi:cli/",
@@ -76,6 +77,7 @@ const GRANTED: [&str; 7] = [
     "wasi:filesystem/",
     "wasi:io/",
     "wasi:random/",
+    "wasi:sockets/",
 ];
 
 /// What producer and consumer plugins may import beside; some of it, if it is granted to them.

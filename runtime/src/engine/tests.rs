@@ -33,10 +33,10 @@ fn a_component_that_exports_neither_form_says_what_it_exports() {
 #[test]
 fn imports_that_are_not_granted_are_named() {
     let greedy = r#"(component
-        (import "wasi:sockets/tcp@0.2.0" (instance))
+        (import "wasi:keyvalue/store@0.2.0" (instance))
         (import "wasi:http/outgoing-handler@0.2.0" (instance)))"#;
     let greedy = guests::other_component(greedy);
-    check_refused(&greedy, "wasi:sockets/tcp@0.2.0, wasi:http/outgoing-handler@0.2.0");
+    check_refused(&greedy, "wasi:keyvalue/store@0.2.0, wasi:http/outgoing-handler@0.2.0");
 }
 
 #[test]
@@ -102,8 +102,8 @@ fn what_can_be_told_without_compiling_is_told_first() {
         assert!(error.to_string().contains(expect), "{error}");
     };
     refused(&guests::other_component("(component (core module (func)))"), "exports nothing");
-    let import = r#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#;
-    refused(&guests::other_component(import), "not granted: wasi:sockets/tcp@0.2.0");
+    let import = r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#;
+    refused(&guests::other_component(import), "not granted: wasi:keyvalue/store@0.2.0");
     // A module inside may export what it likes.
     let inner = r#"(component (component (component $c) (instance $i (instantiate $c))
         (export "millstream:plugin/transform-batch@0.2.0" (instance $i))))"#;

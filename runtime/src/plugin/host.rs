@@ -1,4 +1,4 @@
-//! What an instance finds around it: the log, and WASI without files, sockets, environment or arguments.
+//! What an instance finds around it: the log, and WASI without files, network, environment or arguments.
 
 use std::sync::{Arc, Mutex};
 
@@ -62,6 +62,8 @@ pub(super) fn wasi(log: &Arc<Mutex<GuardedLog>>) -> (WasiCtxBuilder, PluginStdio
     let stderr = PluginStdio::new(Arc::clone(log), LogLevel::Warn);
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(stdout).stderr(stderr.clone()).max_random_size(RANDOM_BYTES_MAX);
+    // What is denied is a socket itself, before there is anything of the system behind it.
+    wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
     (wasi, stderr)
 }
 
@@ -114,7 +116,24 @@ pub(super) fn link_wasi<T: WasiView + Send + 'static>(linker: &mut Linker<T>) ->
     cli::terminal_stdout::add_to_linker::<T, WasiCli>(linker, T::cli)?;
     cli::terminal_stderr::add_to_linker::<T, WasiCli>(linker, T::cli)?;
     filesystem::types::add_to_linker::<T, WasiFilesystem>(linker, T::filesystem)?;
-    filesystem::preopens::add_to_linker::<T, WasiFilesystem>(linker, T::filesystem)
+    filesystem::preopens::add_to_linker::<T, WasiFilesystem>(linker, T::filesystem)?;
+    link_sockets(linker)
+}
+
+/// The interpreters of scripting languages import sockets whether a plugin uses them or not. Each attempt to make one,
+/// or to look up a name, is answered with "access denied".
+fn link_sockets<T: WasiView + Send + 'static>(linker: &mut Linker<T>) -> Result<()> {
+    use wasmtime_wasi::p2::bindings::sockets;
+    use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
+
+    let options = sockets::network::LinkOptions::default();
+    sockets::network::add_to_linker::<T, WasiSockets>(linker, &options, T::sockets)?;
+    sockets::instance_network::add_to_linker::<T, WasiSockets>(linker, T::sockets)?;
+    sockets::ip_name_lookup::add_to_linker::<T, WasiSockets>(linker, T::sockets)?;
+    sockets::tcp_create_socket::add_to_linker::<T, WasiSockets>(linker, T::sockets)?;
+    sockets::tcp::add_to_linker::<T, WasiSockets>(linker, T::sockets)?;
+    sockets::udp_create_socket::add_to_linker::<T, WasiSockets>(linker, T::sockets)?;
+    sockets::udp::add_to_linker::<T, WasiSockets>(linker, T::sockets)
 }
 
 /// Counts what an instance allocates. Memory counts as a whole, whatever number of memories it is spread over.
@@ -171,7 +190,34 @@ impl ResourceLimiter for Limiter {
 
 #[cfg(test)]
 mod tests {
+    use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily};
+    use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket::Host as _;
+    use wasmtime_wasi::p2::bindings::sockets::udp_create_socket::Host as _;
+    use wasmtime_wasi::sockets::WasiSocketsView as _;
+
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::plugin::PluginLog;
+
+    struct NoLog;
+
+    impl PluginLog for NoLog {
+        fn line(&self, _: LogLevel, _: &str) {}
+    }
+
+    /// What has no socket can't connect, bind or send.
+    #[tokio::test]
+    async fn sockets_can_be_imported_and_none_can_be_made() {
+        let log = GuardedLog::new(Arc::new(NoLog), SystemClock::shared());
+        let mut state = HostState::new(log, 0);
+        for family in [IpAddressFamily::Ipv4, IpAddressFamily::Ipv6] {
+            let tcp = state.sockets().create_tcp_socket(family).map(drop).unwrap_err();
+            let udp = state.sockets().create_udp_socket(family).await.map(drop).unwrap_err();
+            for error in [tcp, udp] {
+                assert!(matches!(error.downcast_ref(), Some(ErrorCode::AccessDenied)), "{error:?}");
+            }
+        }
+    }
 
     #[test]
     fn memory_counts_over_all_memories() {

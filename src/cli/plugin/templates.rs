@@ -16,6 +16,8 @@ const NAME_CHARS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Language {
     Rust,
+    Js,
+    Python,
 }
 
 impl Language {
@@ -23,6 +25,8 @@ impl Language {
         match self {
             // The SDK has the contract.
             Self::Rust => ["common", "rust", "sdk"],
+            Self::Js => ["common", "js", "wit"],
+            Self::Python => ["common", "python", "wit"],
         }
     }
 }
@@ -31,6 +35,8 @@ impl fmt::Display for Language {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rust => "Rust",
+            Self::Js => "JavaScript",
+            Self::Python => "Python",
         })
     }
 }
