@@ -10,7 +10,8 @@ use millstream_runtime::limits::COMPONENT_BYTES_MAX;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
 use super::inspect::Findings;
 use super::project::Project;
@@ -27,7 +28,7 @@ pub(super) fn run(args: &PluginBuildArgs, output: &mut Output) -> Result<(), Fai
     for command in project.commands() {
         run_command(&project, command)?;
     }
-    let component = component(&project.module())?;
+    let component = component(&project)?;
     let findings = Findings::of(&project.component(), &component)?;
     write(&project.component(), &component)?;
     findings.show(project.name(), output)
@@ -67,24 +68,32 @@ fn located(dir: &Path, program: &str) -> Result<PathBuf, Failure> {
     std::path::absolute(&path).map_err(|source| Failure::Input { path, source })
 }
 
-/// What the commands made, as a component: compilers of C and Go write a module that says which component it is to
-/// become, and whose WASI is preview 1. What is no such module is taken as it is.
-fn component(path: &Path) -> Result<Vec<u8>, Failure> {
-    let module = fs::read(path).map_err(|source| match source.kind() {
+/// What the commands made, as a component: compilers of C and Go write a module with WASI preview 1, for a world that it
+/// names itself or plugin.toml does. What has none is taken as it is.
+fn component(project: &Project) -> Result<Vec<u8>, Failure> {
+    let path = project.module();
+    let mut module = fs::read(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => Failure::Plugin {
-            path: path.to_owned(),
+            path: path.clone(),
             reason: "the build did not make it: does `module` of plugin.toml name what `build` makes?"
                 .to_owned(),
         },
-        _ => Failure::Input { path: path.to_owned(), source },
+        _ => Failure::Input { path: path.clone(), source },
     })?;
-    if module.len() > COMPONENT_BYTES_MAX || !says_what_it_becomes(&module) {
+    if module.len() > COMPONENT_BYTES_MAX {
         return Ok(module);
     }
-    let unfit = |error| Failure::Plugin {
-        path: path.to_owned(),
-        reason: format!("it can't be made a component: {error:#}"),
-    };
+    let reason = |error| format!("it can't be made a component: {error:#}");
+    let unfit = |error| Failure::Plugin { path: path.clone(), reason: reason(error) };
+    if let Some((contract, world)) = project.world() {
+        let mut resolve = Resolve::default();
+        let (package, _) = resolve.push_dir(&contract).map_err(unfit)?;
+        let world = resolve.select_world(&[package], Some(world)).map_err(unfit)?;
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).map_err(unfit)?;
+    }
+    if !says_what_it_becomes(&module) {
+        return Ok(module);
+    }
     let adapter = (WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER);
     let mut encoder = ComponentEncoder::default();
     let encoder = encoder.validate(true).module(&module).map_err(unfit)?;

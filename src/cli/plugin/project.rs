@@ -9,6 +9,8 @@ use serde::Deserialize;
 use crate::cli::failure::Failure;
 
 const FILE: &str = "plugin.toml";
+/// Where a project has the contract.
+const CONTRACT: &str = "wit";
 
 /// `plugin.toml`. Its paths are relative to the project's directory.
 #[derive(Debug, Deserialize)]
@@ -19,6 +21,8 @@ struct Manifest {
     build: Vec<Vec<String>>,
     /// What the commands make: a component, or a module that is one but for its wrapping.
     module: PathBuf,
+    /// Of the contract in [`CONTRACT`], what the module is to become, where it does not say so itself.
+    world: Option<String>,
     component: PathBuf,
     /// What `millstream plugin deploy` applies.
     pipeline: Option<PathBuf>,
@@ -78,6 +82,11 @@ impl Project {
 
     pub(super) fn module(&self) -> PathBuf {
         self.dir.join(&self.manifest.module)
+    }
+
+    /// Where the contract is, and the world of it that the module is to become.
+    pub(super) fn world(&self) -> Option<(PathBuf, &str)> {
+        self.manifest.world.as_deref().map(|world| (self.dir.join(CONTRACT), world))
     }
 
     pub(super) fn component(&self) -> PathBuf {

@@ -18,6 +18,7 @@ pub(crate) enum Language {
     Rust,
     Js,
     Python,
+    C,
 }
 
 impl Language {
@@ -27,6 +28,7 @@ impl Language {
             Self::Rust => ["common", "rust", "sdk"],
             Self::Js => ["common", "js", "wit"],
             Self::Python => ["common", "python", "wit"],
+            Self::C => ["common", "c", "wit"],
         }
     }
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Language {
             Self::Rust => "Rust",
             Self::Js => "JavaScript",
             Self::Python => "Python",
+            Self::C => "C",
         })
     }
 }
