@@ -4,7 +4,7 @@
 #   MILLSTREAM=/path/to/millstream BOOTSTRAP=127.0.0.1:9092 MILLSTREAM_ADMIN=127.0.0.1:9644 \
 #     tests/languages/run.sh [LANGUAGE ...]
 #
-# Languages: rust js python c; without arguments, all of them. Toolchains are installed with their own package managers, into
+# Languages: rust js python c go; without arguments, all of them. Toolchains are installed with their own package managers, into
 # $LANGUAGES_CACHE where they let themselves be. The last line is "N passed, N failed"; the exit code is 0 only if
 # nothing failed.
 set -uo pipefail
@@ -20,7 +20,7 @@ mkdir -p "$cache"
 unset CARGO_TARGET_DIR RUSTFLAGS
 
 languages=("$@")
-[ ${#languages[@]} -gt 0 ] || languages=(rust js python c)
+[ ${#languages[@]} -gt 0 ] || languages=(rust js python c go)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -34,6 +34,7 @@ grep -F -e "$contains" "$input" | sed "s/$mask/***/g" > "$work/expected"
 tools_rust() { rustup --version; }
 tools_js() { npm --version; }
 tools_python() { python3 -c "import venv"; }
+tools_go() { go version; }
 tools_c() {
   local packages=(clang lld wasi-libc libclang-rt-dev-wasm32) sudo
   sudo=$([ "$(id -u)" = 0 ] || echo sudo)

@@ -44,6 +44,7 @@ fn run_command(project: &Project, command: &[String]) -> Result<(), Failure> {
     let status = Command::new(located(project.dir(), program)?)
         .args(arguments)
         .current_dir(project.dir())
+        .envs(project.env())
         .stdin(Stdio::null())
         .stdout(io::stderr())
         .status();

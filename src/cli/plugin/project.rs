@@ -19,6 +19,9 @@ struct Manifest {
     name: String,
     /// Commands, each a program and its arguments.
     build: Vec<Vec<String>>,
+    /// Variables of their environment.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
     /// What the commands make: a component, or a module that is one but for its wrapping.
     module: PathBuf,
     /// Of the contract in [`CONTRACT`], what the module is to become, where it does not say so itself.
@@ -78,6 +81,11 @@ impl Project {
     /// The commands, each with at least a program.
     pub(super) fn commands(&self) -> &[Vec<String>] {
         &self.manifest.build
+    }
+
+    /// What the commands find in their environment, beside what is there.
+    pub(super) fn env(&self) -> &BTreeMap<String, String> {
+        &self.manifest.env
     }
 
     pub(super) fn module(&self) -> PathBuf {

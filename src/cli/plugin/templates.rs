@@ -19,6 +19,7 @@ pub(crate) enum Language {
     Js,
     Python,
     C,
+    Go,
 }
 
 impl Language {
@@ -29,6 +30,7 @@ impl Language {
             Self::Js => ["common", "js", "wit"],
             Self::Python => ["common", "python", "wit"],
             Self::C => ["common", "c", "wit"],
+            Self::Go => ["common", "go", "wit"],
         }
     }
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Language {
             Self::Js => "JavaScript",
             Self::Python => "Python",
             Self::C => "C",
+            Self::Go => "Go",
         })
     }
 }
