@@ -14,7 +14,7 @@ use millstream_runtime::environment::Environment;
 use millstream_runtime::inline::{InlineAnswer, InlineBatch};
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::pipeline::{
-    DirPlugins, Pipeline, TopicCatalogue, TopicSpec, Validated, parse, validate,
+    DirPlugins, Pipeline, TopicCatalogue, TopicSpec, Validated, World, parse, validate,
 };
 use millstream_runtime::runtime::Runtime;
 use millstream_runtime::stage::memory::MemoryCluster;
@@ -159,7 +159,9 @@ async fn validated(pipeline: String) -> Validated {
     let check = move || {
         let spec = parse("p.yaml", &pipeline).expect("it is well-formed");
         let (plugins, clock) = (DirPlugins { dir: PathBuf::new() }, SystemClock::shared());
-        validate(&spec, &engine, &plugins, &OneTopic, &[], &clock, &CancellationToken::new())
+        let environment = Environment::default();
+        let world = World { topics: &OneTopic, others: &[], environment: &environment };
+        validate(&spec, &engine, &plugins, &world, &clock, &CancellationToken::new())
     };
     tokio::task::spawn_blocking(check).await.expect("it does not panic")
 }

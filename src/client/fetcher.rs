@@ -24,7 +24,7 @@ use super::config::{FETCH_BYTES_MAX, FETCH_PARTITION_BYTES_MAX, FETCH_WAIT_MAX, 
 use super::connection::{Connection, REQUEST_TIMEOUT};
 use super::error::{ClientError, check};
 use super::offsets::{
-    Offsets, REPLICA_ID_CONSUMER, TIMESTAMP_EARLIEST, TIMESTAMP_LATEST, list_offsets, refused,
+    NO_OFFSET, Offsets, REPLICA_ID_CONSUMER, TIMESTAMP_EARLIEST, TIMESTAMP_LATEST, list_offsets, refused,
 };
 use super::transport::Transport;
 
@@ -104,11 +104,9 @@ impl<T: Transport> Fetcher<T> {
         let asked = |position: &&mut Position| unknown.iter().any(|(asked, _)| *asked == position.partition);
         for position in self.positions.iter_mut().filter(asked) {
             match found.get(&position.partition) {
-                Some(&offset) => position.offset = Some(offset),
                 // No record is as late as that: it goes on with those that come from now on.
-                None if ![TIMESTAMP_EARLIEST, TIMESTAMP_LATEST].contains(&position.begin) => {
-                    (position.begin, position.retry_at) = (TIMESTAMP_LATEST, Some(now));
-                }
+                Some(&NO_OFFSET) => (position.begin, position.retry_at) = (TIMESTAMP_LATEST, Some(now)),
+                Some(&offset) => position.offset = Some(offset),
                 None => position.retry_at = Some(now + PARTITION_RETRY),
             }
         }

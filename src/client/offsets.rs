@@ -27,8 +27,8 @@ pub(crate) const REPLICA_ID_CONSUMER: i32 = -1;
 pub(crate) const TIMESTAMP_EARLIEST: i64 = -2;
 pub(crate) const TIMESTAMP_LATEST: i64 = -1;
 
-/// The coordinator's word for "nothing committed".
-const NO_OFFSET: i64 = -1;
+/// The coordinator's word for "nothing committed", and ListOffsets' for "no such record".
+pub(crate) const NO_OFFSET: i64 = -1;
 
 /// Offsets by partition.
 pub(crate) type Offsets = HashMap<TopicPartition, i64>;
@@ -125,7 +125,7 @@ fn committed_partition(offset: &CommittedOffset) -> OffsetCommitRequestPartition
 }
 
 /// The first offsets of partitions whose records have at least that timestamp, or where they begin or end. A partition
-/// that has no such record, or an error now, is left out, unless it will have it for ever.
+/// that has no such record has [`NO_OFFSET`]; one that has an error now is left out, unless it will have it for ever.
 pub(crate) async fn list_offsets<'a, T: Transport>(
     connection: &Connection<T>,
     partitions: impl IntoIterator<Item = (&'a TopicPartition, i64)>,
@@ -156,7 +156,6 @@ pub(crate) async fn list_offsets<'a, T: Transport>(
             for found in topic.partitions {
                 let partition = TopicPartition { topic: Arc::clone(&name), partition: found.partition_index };
                 match found.error_code {
-                    ErrorCode::NONE if found.offset == NO_OFFSET => {}
                     ErrorCode::NONE => {
                         offsets.insert(partition, found.offset);
                     }

@@ -284,12 +284,17 @@ impl<T: Transport> RunnerPort for ClientPort<T> {
 
     async fn last_value(&self, partition: &TopicPartition, key: &[u8]) -> Result<Option<Bytes>, PortError> {
         let mut backoff = Backoff::new(RETRY_TIMEOUT);
-        loop {
-            match last_value(&self.connection, partition, key).await {
-                Err(error) if error.is_retriable() && backoff.wait().await => {}
-                found => return found.map_err(|error| error.to_port_error()),
+        let found = async {
+            loop {
+                match last_value(&self.connection, partition, key).await {
+                    Err(error) if error.is_retriable() && backoff.wait().await => {}
+                    found => return found.map_err(|error| error.to_port_error()),
+                }
             }
-        }
+        };
+        // A partition without a leader is not read, and no error either.
+        let late = |_| PortError::Unavailable(format!("{} was not read in time", partition.topic));
+        tokio::time::timeout(RETRY_TIMEOUT, found).await.map_err(late)?
     }
 }
 

@@ -314,6 +314,8 @@ fn what_was_not_committed_comes_again_and_a_seek_is_followed() {
     producer.flush(PATIENCE).expect("everything is acknowledged");
     assert!(until(|| stored(&node, "out") >= 4), "{:#}\n{}", status(&node), node.stderr());
 
+    let (_dir, file) = sink("{mode: copy}");
+    succeed(&apply(&node, &file));
     let (_dir, file) = sink("{mode: crash-on-poison, max: 1}");
     succeed(&apply(&node, &file));
     for value in ["d", "poison", "e"] {

@@ -35,6 +35,11 @@ fn file_lines(source: &mut Source, config: &Config) -> Result<()> {
                 return Err(Error::stop(format!("line {line} has more than {READ_BYTES} bytes")));
             }
             if !config.follow {
+                // Whoever wrote the file did not end its last line.
+                if !bytes.is_empty() && line >= config.skip_lines {
+                    source.send(Outgoing::new(bytes.clone()).header("line", line.to_string()))?;
+                    source.save_position(format!("{} {}", offset + bytes.len() as u64, line + 1))?;
+                }
                 return Ok(());
             }
             source.sleep(Duration::from_millis(200))?;
@@ -80,9 +85,9 @@ mod tests {
         assert_eq!((&done.result, lines(&done)), (&Ok(()), vec![&b"a"[..], b"b"]));
         let position = done.position.unwrap();
         assert_eq!(position, b"10 3");
-        let test = RunTest::new().file("f", "head\na\r\nb\npart c\n").position(position);
+        let test = RunTest::new().file("f", "head\na\r\nb\npart c\nd").position(position);
         let done = test.source(|source| file_lines(source, &config(1, false)));
-        assert_eq!((&done.result, lines(&done)), (&Ok(()), vec![&b"part c"[..]]));
+        assert_eq!((&done.result, lines(&done)), (&Ok(()), vec![&b"part c"[..], b"d"]));
     }
 
     #[test]

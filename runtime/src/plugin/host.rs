@@ -50,6 +50,11 @@ impl HostState {
         self.log.lock().expect("no code panics while it holds this lock").hide(secret);
     }
 
+    /// A text of the guest's, for people.
+    pub(super) fn mask(&self, text: &str) -> String {
+        self.log.lock().expect("no code panics while it holds this lock").mask(text).into_owned()
+    }
+
     /// The last line written to standard error: a panic's message, for instance.
     pub(super) fn take_last_words(&mut self) -> Option<String> {
         self.stderr.take_last_line()

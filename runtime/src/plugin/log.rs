@@ -79,6 +79,17 @@ impl GuardedLog {
         }
     }
 
+    /// Without what was hidden.
+    pub(super) fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        for hidden in &self.hidden {
+            if text.contains(hidden.as_str()) {
+                text = Cow::Owned(text.replace(hidden.as_str(), "[secret]"));
+            }
+        }
+        text
+    }
+
     pub(super) fn line(&mut self, level: LogLevel, line: &str) {
         self.refill();
         if self.tokens == 0 {
@@ -93,12 +104,7 @@ impl GuardedLog {
                 &format!("{dropped} lines of this plugin were dropped: too many a second"),
             );
         }
-        let mut line = Cow::Borrowed(line.trim_end());
-        for hidden in &self.hidden {
-            if line.contains(hidden.as_str()) {
-                line = Cow::Owned(line.replace(hidden.as_str(), "[secret]"));
-            }
-        }
+        let line = self.mask(line.trim_end());
         self.log.line(level, &printable(&line, LINE_BYTES_MAX));
     }
 

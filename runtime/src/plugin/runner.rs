@@ -147,8 +147,8 @@ impl RunnerInstance {
         let run = self.exports.millstream_plugin_run();
         match run.call_run(&mut self.store).await {
             Ok(Ok(())) => RunEnd::Done,
-            Ok(Err(RunError::Retry(reason))) => RunEnd::Retry(cut(&reason)),
-            Ok(Err(RunError::Stop(reason))) => RunEnd::Stop(cut(&reason)),
+            Ok(Err(RunError::Retry(reason))) => RunEnd::Retry(cut(&self.store.data().host.mask(&reason))),
+            Ok(Err(RunError::Stop(reason))) => RunEnd::Stop(cut(&self.store.data().host.mask(&reason))),
             Err(error) => {
                 self.store.data_mut().end_turn(true);
                 let budget = self.limits.call_timeout();
@@ -184,6 +184,7 @@ fn failed(
 ) -> PluginError {
     let host = &mut store.data_mut().host;
     let (last_words, denied) = (host.take_last_words(), host.limiter.take_denied());
+    let last_words = last_words.map(|words| host.mask(&words));
     crash(error, last_words, denied, limits, budget)
 }
 

@@ -11,8 +11,8 @@ use super::session::Session;
 use super::thread;
 use crate::environment::Environment;
 use crate::stage::{
-    Commit, Polled, PortError, PortFactory, PortRequest, RunnerPort, SeekTo, StageFailure, StagePort as _,
-    StageShared, StageState, TopicInfo, TopicPartition,
+    Commit, FetchedPartition, Polled, PortError, PortFactory, PortRequest, RunnerPort, SeekTo, StageFailure,
+    StagePort as _, StageShared, StageState, TopicInfo, TopicPartition,
 };
 
 /// How long closing the port may hold up the end.
@@ -75,8 +75,13 @@ pub(crate) async fn run_runner<F: PortFactory>(
             return stop.cancel();
         }
     };
-    let mut desk =
-        Desk { factory: &*factory, request: PortRequest::of(&shared.spec, task), port: None, receiver };
+    let mut desk = Desk {
+        factory: &*factory,
+        request: PortRequest::of(&shared.spec, task),
+        port: None,
+        receiver,
+        unheard: None,
+    };
     desk.serve().await;
     if let Some(port) = desk.port.take() {
         let _ = tokio::time::timeout(CLOSE_WAIT_MAX, port.close()).await;
@@ -97,6 +102,8 @@ struct Desk<'a, F: PortFactory> {
     /// None, until it is needed; and after an error that it does not go on from.
     port: Option<F::Port>,
     receiver: mpsc::Receiver<Request>,
+    /// What a poll brought when its session had been told to stop: the next one gets it, or nobody knew what is assigned.
+    unheard: Option<Result<Polled, PortError>>,
 }
 
 impl<F: PortFactory> Desk<'_, F> {
@@ -110,21 +117,18 @@ impl<F: PortFactory> Desk<'_, F> {
         match request {
             Request::Subscribe { topics, reply } => {
                 self.request.from = topics;
+                self.unheard = None;
                 self.close().await;
                 let _ = reply.send(Ok(()));
             }
-            Request::Poll { max_wait, reply } => {
-                let polled = match self.port().await {
-                    Ok(port) => port.poll(max_wait).await,
-                    Err(error) => Err(error),
-                };
-                // What a member has left behind is told by the next one.
-                if polled.is_err() {
-                    self.close().await;
-                }
-                let _ = reply.send(polled);
-            }
+            Request::Poll { max_wait, reply } => self.poll(max_wait, reply).await,
             Request::Seek { partition, to, reply } => {
+                if let Some(Ok(polled)) = &mut self.unheard {
+                    let is_of = |found: &FetchedPartition| {
+                        (&found.topic, found.partition) == (&partition.topic, partition.partition)
+                    };
+                    polled.fetched.retain(|found| !is_of(found));
+                }
                 let _ = reply.send(self.port().await.map(|port| port.seek(&partition, to)));
             }
             Request::Committed { partitions, reply } => {
@@ -141,21 +145,48 @@ impl<F: PortFactory> Desk<'_, F> {
                 };
                 let _ = reply.send(committed);
             }
-            Request::Describe { topics, reply } => {
+            Request::Describe { topics, mut reply } => {
                 let described = match self.port().await {
-                    Ok(port) => port.describe_topics(&topics).await,
+                    Ok(port) => tokio::select! {
+                        described = port.describe_topics(&topics) => described,
+                        () = reply.closed() => return,
+                    },
                     Err(error) => Err(error),
                 };
                 let _ = reply.send(described);
             }
-            Request::LastValue { partition, key, reply } => {
+            Request::LastValue { partition, key, mut reply } => {
                 let found = match self.port().await {
-                    Ok(port) => port.last_value(&partition, key.as_bytes()).await,
+                    Ok(port) => tokio::select! {
+                        found = port.last_value(&partition, key.as_bytes()) => found,
+                        () = reply.closed() => return,
+                    },
                     Err(error) => Err(error),
                 };
                 let _ = reply.send(found);
             }
         }
+    }
+
+    async fn poll(&mut self, max_wait: Duration, mut reply: Reply<Polled>) {
+        if let Some(unheard) = self.unheard.take() {
+            self.unheard = reply.send(unheard).err();
+            return;
+        }
+        let polled = match self.port().await {
+            Ok(port) => tokio::select! {
+                biased;
+                polled = port.poll(max_wait) => polled,
+                // A session that is told to stop commits next.
+                () = reply.closed() => return,
+            },
+            Err(error) => Err(error),
+        };
+        // What a member has left behind is told by the next one.
+        if polled.is_err() {
+            self.close().await;
+        }
+        self.unheard = reply.send(polled).err();
     }
 
     async fn port(&mut self) -> Result<&F::Port, PortError> {

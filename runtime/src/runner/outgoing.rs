@@ -11,6 +11,9 @@ const TOPIC: u8 = 0x02;
 const PARTITION: u8 = 0x04;
 const TIMESTAMP: u8 = 0x08;
 
+/// Messages of one call: each takes the host more memory than the few bytes that it may have.
+pub(super) const MESSAGES_MAX: usize = 100_000;
+
 /// A message to be written.
 pub(crate) struct Outgoing<'a> {
     /// None: the first of the `to:`.
@@ -26,6 +29,9 @@ impl Outgoing<'_> {
     pub(crate) fn unpack(mut packed: &[u8]) -> Result<Vec<Outgoing<'_>>, String> {
         let mut messages = Vec::new();
         while !packed.is_empty() {
+            if messages.len() >= MESSAGES_MAX {
+                return Err(format!("{MESSAGES_MAX}: a call takes so many messages at most"));
+            }
             let message = unpack_one(&mut packed);
             messages.push(message.map_err(|reason| format!("{}: {reason}", messages.len()))?);
         }
@@ -103,5 +109,7 @@ mod tests {
         assert_eq!(refused(&[0x05, 0x01, 0x00]), "0: partition -1 is negative");
         assert!(refused(&[0x01, 0x02, 0x7f]).starts_with("malformed key"));
         assert!(Outgoing::unpack(&[]).unwrap().is_empty());
+        assert_eq!(Outgoing::unpack(&plain.repeat(MESSAGES_MAX)).unwrap().len(), MESSAGES_MAX);
+        assert!(refused(&plain.repeat(MESSAGES_MAX + 1)).contains("so many messages at most"));
     }
 }

@@ -2,12 +2,12 @@
 //! committed. State alone; the session does the waiting.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
-use millstream_record::RecordBatch;
+use bytes::Bytes;
+use millstream_record::{BatchError, RecordBatch};
 
 use crate::batch::{InputBatch, InputError, Position};
-use crate::stage::{FetchedPartition, TopicPartition};
+use crate::stage::{FetchedPartition, SeekTo, TopicPartition};
 
 /// Bytes that one poll hands over beyond its first record.
 const POLL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -29,18 +29,35 @@ struct Reader {
     /// `next` is not committed.
     is_dirty: bool,
     is_paused: bool,
+    /// Where it was sent, until something of it is polled.
+    sought: Option<SeekTo>,
     high_watermark: i64,
 }
 
-/// Records that were fetched.
+/// A record batch that was fetched. It is opened when it is handed over: what is compressed may be a thousand times as
+/// long.
 struct Incoming {
     partition: TopicPartition,
-    /// None where there were only control records.
-    batch: Option<InputBatch>,
+    batch: Bytes,
+    /// The first offset that was not handed over.
+    from: i64,
     /// The offset behind it.
     next: i64,
-    /// As they came, compressed.
-    bytes: usize,
+}
+
+/// A batch that can't be opened.
+pub(super) struct Unreadable {
+    pub(super) partition: TopicPartition,
+    pub(super) offset: i64,
+    pub(super) error: InputError,
+}
+
+/// Where a partition goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Resumed {
+    NotPaused,
+    At(SeekTo),
+    AtCommitted,
 }
 
 /// What a poll hands over.
@@ -81,64 +98,69 @@ impl Reading {
         *self = Self::default();
     }
 
-    pub(super) fn accept(&mut self, fetched: FetchedPartition) -> Result<(), (i64, InputError)> {
+    pub(super) fn accept(&mut self, fetched: FetchedPartition) -> Result<(), Unreadable> {
         let FetchedPartition { topic, partition, position, high_watermark, batches } = fetched;
-        let key = TopicPartition { topic: Arc::clone(&topic), partition };
+        let key = TopicPartition { topic, partition };
         let Some(reader) = self.partitions.get_mut(&key) else { return Ok(()) };
         reader.high_watermark = high_watermark;
-        let mut position = position;
+        let (mut from, mut start) = (position, 0);
         for batch in RecordBatch::batches(&batches) {
             let batch = match batch {
                 Ok(batch) => batch,
                 // A fetch may end inside a batch; the next one begins with it.
-                Err(millstream_record::BatchError::Incomplete { .. }) => break,
-                Err(error) => return Err((position, error.into())),
+                Err(BatchError::Incomplete { .. }) => break,
+                Err(error) => return Err(Unreadable { partition: key, offset: from, error: error.into() }),
             };
-            let opened = InputBatch::open(Position::Stream, &topic, partition, &batch, &batches, position);
-            let opened = opened.map_err(|error| (position, error))?;
-            position = position.max(batch.next_offset());
-            let (next, bytes) = (position, batch.size_in_bytes());
-            self.inbox.push_back(Incoming { partition: key.clone(), batch: opened, next, bytes });
+            let (next, end) = (from.max(batch.next_offset()), start + batch.size_in_bytes());
+            self.inbox.push_back(Incoming {
+                partition: key.clone(),
+                batch: batches.slice(start..end),
+                from,
+                next,
+            });
+            (from, start) = (next, end);
         }
         Ok(())
     }
 
     /// Hands over at most so many records.
-    pub(super) fn take(&mut self, records_max: usize) -> Taken {
+    pub(super) fn take(&mut self, records_max: usize) -> Result<Taken, Unreadable> {
         let mut taken = Taken::default();
         let mut bytes_left = POLL_BYTES_MAX;
         while let Some(mut incoming) = self.inbox.pop_front() {
-            let Some(batch) = incoming.batch.take() else {
+            let left = records_max - usize::try_from(taken.records).unwrap_or(usize::MAX).min(records_max);
+            if left == 0 || bytes_left == 0 {
+                self.inbox.push_front(incoming);
+                break;
+            }
+            let Some(batch) = incoming.open()? else {
+                // There were only control records.
                 self.hand_over(&incoming.partition, incoming.next);
                 continue;
             };
-            let left = records_max - usize::try_from(taken.records).unwrap_or(usize::MAX).min(records_max);
             let fits = fitting(&batch, left, bytes_left, taken.batches.is_empty());
-            if fits == batch.len() {
-                bytes_left = bytes_left.saturating_sub(batch.section.len());
-                taken.records += fits as u64;
-                taken.bytes += incoming.bytes as u64;
-                taken.batches.push(batch);
-                self.hand_over(&incoming.partition, incoming.next);
-                continue;
+            if fits < batch.len() {
+                if fits > 0 {
+                    incoming.from = batch.offset(&batch.records[fits]);
+                    taken.records += fits as u64;
+                    taken.batches.push(batch.slice(0..fits));
+                    self.hand_over(&incoming.partition, incoming.from);
+                }
+                self.inbox.push_front(incoming);
+                break;
             }
-            let rest = batch.slice(fits..batch.len());
-            if fits > 0 {
-                let piece = batch.slice(0..fits);
-                let next = batch.offset(&batch.records[fits]);
-                taken.records += fits as u64;
-                taken.batches.push(piece);
-                self.hand_over(&incoming.partition, next);
-            }
-            self.inbox.push_front(Incoming { batch: Some(rest), ..incoming });
-            break;
+            bytes_left = bytes_left.saturating_sub(batch.section.len());
+            taken.records += fits as u64;
+            taken.bytes += incoming.batch.len() as u64;
+            taken.batches.push(batch);
+            self.hand_over(&incoming.partition, incoming.next);
         }
-        taken
+        Ok(taken)
     }
 
     fn hand_over(&mut self, partition: &TopicPartition, next: i64) {
         if let Some(reader) = self.partitions.get_mut(partition) {
-            (reader.next, reader.is_dirty) = (Some(next), true);
+            (reader.next, reader.is_dirty, reader.sought) = (Some(next), true, None);
         }
     }
 
@@ -177,20 +199,21 @@ impl Reading {
         self.partitions.get(partition)?.next
     }
 
-    /// The partition is read elsewhere; where, if that is known.
-    pub(super) fn seek(&mut self, partition: &TopicPartition, next: Option<i64>) {
+    /// The partition is read elsewhere. True if it is paused.
+    pub(super) fn seek(&mut self, partition: &TopicPartition, to: SeekTo) -> bool {
         self.forget(partition);
-        if let Some(reader) = self.partitions.get_mut(partition) {
-            // As with Kafka's consumers, what is committed next is where it was sent.
-            (reader.next, reader.is_dirty, reader.is_paused) = (next, next.is_some(), false);
-        }
+        let next = if let SeekTo::Offset(offset) = to { Some(offset) } else { None };
+        let Some(reader) = self.partitions.get_mut(partition) else { return false };
+        // As with Kafka's consumers, what is committed next is where it was sent.
+        (reader.next, reader.is_dirty, reader.sought) = (next, next.is_some(), Some(to));
+        reader.is_paused
     }
 
     /// Back to what is committed: what was polled since counts as never polled.
     pub(super) fn rewind(&mut self, partition: &TopicPartition, next: Option<i64>) {
         self.forget(partition);
         if let Some(reader) = self.partitions.get_mut(partition) {
-            (reader.next, reader.is_dirty, reader.is_paused) = (next, false, false);
+            (reader.next, reader.is_dirty, reader.is_paused, reader.sought) = (next, false, false, None);
         }
     }
 
@@ -201,15 +224,30 @@ impl Reading {
         reader.is_some_and(|reader| !std::mem::replace(&mut reader.is_paused, true))
     }
 
-    /// Where to go on, if it was paused; the offset may be what is committed.
-    pub(super) fn resume(&mut self, partition: &TopicPartition) -> Option<Option<i64>> {
-        let reader = self.partitions.get_mut(partition).filter(|reader| reader.is_paused)?;
+    pub(super) fn resume(&mut self, partition: &TopicPartition) -> Resumed {
+        let paused = self.partitions.get_mut(partition).filter(|reader| reader.is_paused);
+        let Some(reader) = paused else { return Resumed::NotPaused };
         reader.is_paused = false;
-        Some(reader.next)
+        match (reader.sought, reader.next) {
+            (Some(to), _) => Resumed::At(to),
+            (None, Some(next)) => Resumed::At(SeekTo::Offset(next)),
+            (None, None) => Resumed::AtCommitted,
+        }
     }
 
     fn forget(&mut self, partition: &TopicPartition) {
         self.inbox.retain(|incoming| incoming.partition != *partition);
+    }
+}
+
+impl Incoming {
+    /// None where there is no record left.
+    fn open(&self) -> Result<Option<InputBatch>, Unreadable> {
+        let TopicPartition { topic, partition } = &self.partition;
+        let opened = RecordBatch::new(&self.batch).map_err(InputError::from).and_then(|batch| {
+            InputBatch::open(Position::Stream, topic, *partition, &batch, &self.batch, self.from)
+        });
+        opened.map_err(|error| Unreadable { partition: self.partition.clone(), offset: self.from, error })
     }
 }
 

@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::desk::Request;
-use super::outgoing::Outgoing;
-use super::reading::{Reading, Taken};
+use super::outgoing::{MESSAGES_MAX, Outgoing};
+use super::reading::{Reading, Resumed, Taken, Unreadable};
 use super::spec::{POSITIONS_TOPIC, RunnerKind, RunnerSpec};
 use super::writing::{NotQueued, Writing};
 use crate::batch::InputBatch;
@@ -56,6 +56,8 @@ pub(crate) struct Session {
     task: u32,
     requests: mpsc::Sender<Request>,
     reading: Reading,
+    /// The topics that the member reads now.
+    subscribed: Vec<Arc<str>>,
     writing: Writing,
     counts: UnitCounts,
     /// The `init` of an instance reaches neither topics nor time.
@@ -75,6 +77,7 @@ impl Session {
         task: u32,
         requests: mpsc::Sender<Request>,
     ) -> Self {
+        let subscribed = shared.spec.from.clone();
         let writing = Writing::new(shared.spec.to.clone(), shared.spec.compression);
         Self {
             shared,
@@ -82,6 +85,7 @@ impl Session {
             task,
             requests,
             reading: Reading::default(),
+            subscribed,
             writing,
             counts: UnitCounts::default(),
             has_begun: false,
@@ -100,6 +104,11 @@ impl Session {
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.writing.forget();
         self.counts = UnitCounts::default();
+        // What the instance before has polled of partitions that are being taken away is not this one's to commit.
+        self.reading.let_go();
+        if self.subscribed != self.shared.spec.from {
+            self.change_subscription(self.shared.spec.from.clone()).await?;
+        }
         let partitions = self.reading.assignment();
         if !partitions.is_empty() {
             let committed = self.ask_committed(partitions.clone()).await?;
@@ -185,8 +194,16 @@ impl Session {
         if chosen.is_empty() {
             return Err(SessionError::Invalid("no topic is named".to_owned()));
         }
+        if chosen == self.subscribed {
+            return Ok(());
+        }
+        self.change_subscription(chosen).await
+    }
+
+    async fn change_subscription(&mut self, topics: Vec<Arc<str>>) -> Result<()> {
         self.reading.reset();
-        self.ask(|reply| Request::Subscribe { topics: chosen, reply }).await
+        self.subscribed.clone_from(&topics);
+        self.ask(|reply| Request::Subscribe { topics, reply }).await
     }
 
     /// What is there, or comes within that time.
@@ -198,7 +215,9 @@ impl Session {
         let deadline = tokio::time::Instant::now().checked_add(timeout);
         self.reading.let_go();
         loop {
-            let Taken { batches, records, bytes } = self.reading.take(records_max as usize);
+            let taken = self.reading.take(records_max as usize);
+            let Taken { batches, records, bytes } =
+                taken.map_err(|unreadable| self.unreadable(unreadable))?;
             if records > 0 {
                 self.counts.records_in += records;
                 self.counts.batches_in += batches.len() as u64;
@@ -237,18 +256,19 @@ impl Session {
         }
         self.reading.assign(assigned);
         for found in fetched {
-            let (topic, partition) = (Arc::clone(&found.topic), found.partition);
-            if let Err((offset, error)) = self.reading.accept(found) {
-                let failure = StageFailure {
-                    topic: Some(topic.to_string()),
-                    partition: Some(partition),
-                    offset: Some(offset),
-                    ..StageFailure::without_batch("input", &error)
-                };
-                return Err(self.fail(failure));
-            }
+            self.reading.accept(found).map_err(|unreadable| self.unreadable(unreadable))?;
         }
         Ok(is_revoking)
+    }
+
+    fn unreadable(&mut self, unreadable: Unreadable) -> SessionError {
+        let Unreadable { partition: TopicPartition { topic, partition }, offset, error } = unreadable;
+        self.fail(StageFailure {
+            topic: Some(topic.to_string()),
+            partition: Some(partition),
+            offset: Some(offset),
+            ..StageFailure::without_batch("input", &error)
+        })
     }
 
     pub(crate) async fn commit(&mut self) -> Result<()> {
@@ -298,8 +318,10 @@ impl Session {
                 return self.ask_seek(&partition, offset.map_or(SeekTo::Beginning, SeekTo::Offset)).await;
             }
         };
-        let next = if let SeekTo::Offset(offset) = to { Some(offset) } else { None };
-        self.reading.seek(&partition, next);
+        // One that is paused is sent there when it is resumed.
+        if self.reading.seek(&partition, to) {
+            return Ok(());
+        }
         self.ask_seek(&partition, to).await
     }
 
@@ -323,13 +345,16 @@ impl Session {
         self.may_go_on()?;
         partitions.iter().try_for_each(|partition| self.check_owned(partition))?;
         for partition in partitions {
-            let Some(next) = self.reading.resume(&partition) else { continue };
-            let at = match next {
-                Some(offset) => Some(offset),
+            let to = match self.reading.resume(&partition) {
+                Resumed::NotPaused => continue,
+                Resumed::At(to) => to,
                 // Nothing of it was polled before.
-                None => self.ask_committed(vec![partition.clone()]).await?.into_iter().next().flatten(),
+                Resumed::AtCommitted => {
+                    let committed = self.ask_committed(vec![partition.clone()]).await?;
+                    committed.into_iter().next().flatten().map_or(SeekTo::Beginning, SeekTo::Offset)
+                }
             };
-            self.ask_seek(&partition, at.map_or(SeekTo::Beginning, SeekTo::Offset)).await?;
+            self.ask_seek(&partition, to).await?;
         }
         Ok(())
     }
@@ -361,10 +386,17 @@ impl Session {
         if messages.is_empty() {
             return Ok(());
         }
+        if messages.len() > MESSAGES_MAX {
+            return Err(SessionError::Invalid(format!(
+                "{MESSAGES_MAX}: a call takes so many messages at most"
+            )));
+        }
         let now = self.shared.clock().monotonic();
         if let Some(unknown) = self.writing.unknown(now).filter(|names| !names.is_empty()) {
             let topics = unknown.to_vec();
-            let infos = self.ask(|reply| Request::Describe { topics, reply }).await?;
+            let described =
+                self.unless_stopped(self.ask_once(|reply| Request::Describe { topics, reply })).await?;
+            let infos = described.map_err(|error| self.refused(error))?;
             self.writing.describe(infos, now).map_err(SessionError::Unavailable)?;
         }
         if self.writing.is_full() {
@@ -390,7 +422,8 @@ impl Session {
     pub(crate) async fn load_position(&mut self) -> Result<Option<Vec<u8>>> {
         self.may_go_on()?;
         let (key, partition) = self.position_place().await?;
-        let found = self.ask(|reply| Request::LastValue { partition, key, reply }).await?;
+        let found = self.unless_stopped(self.ask_once(|reply| Request::LastValue { partition, key, reply }));
+        let found = found.await?.map_err(|error| self.refused(error))?;
         Ok(found.map(Vec::from))
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_record::BatchBuilder;
 
-use super::reading::Reading;
-use crate::stage::{FetchedPartition, TopicPartition};
+use super::reading::{Reading, Resumed};
+use crate::stage::{FetchedPartition, SeekTo, TopicPartition};
 
 fn partition(partition: i32) -> TopicPartition {
     TopicPartition { topic: "in".into(), partition }
@@ -40,17 +40,17 @@ fn reading(partitions: &[i32]) -> Reading {
 }
 
 fn taken(reading: &mut Reading, max: usize) -> Vec<(i32, usize)> {
-    let taken = reading.take(max);
+    let Ok(taken) = reading.take(max) else { panic!("every batch can be opened") };
     taken.batches.iter().map(|batch| (batch.partition, batch.len())).collect()
 }
 
 #[test]
 fn polls_cut_batches_where_they_are_full() {
     let mut reading = reading(&[0, 1]);
-    reading.accept(fetched(0, 10, &[3, 2], b"v")).unwrap();
-    reading.accept(fetched(1, 0, &[4], b"v")).unwrap();
+    assert!(reading.accept(fetched(0, 10, &[3, 2], b"v")).is_ok());
+    assert!(reading.accept(fetched(1, 0, &[4], b"v")).is_ok());
     // Of a partition that is not assigned nothing is taken.
-    reading.accept(fetched(7, 0, &[1], b"v")).unwrap();
+    assert!(reading.accept(fetched(7, 0, &[1], b"v")).is_ok());
     assert_eq!(taken(&mut reading, 4), [(0, 3), (0, 1)]);
     assert_eq!(reading.uncommitted(), [(partition(0), 14)]);
     assert_eq!(taken(&mut reading, 100), [(0, 1), (1, 4)]);
@@ -66,12 +66,12 @@ fn polls_cut_batches_where_they_are_full() {
 fn a_poll_is_bounded_by_bytes() {
     let mut reading = reading(&[0]);
     let large = vec![0; 3 * 1024 * 1024];
-    reading.accept(fetched(0, 0, &[1, 1, 1], &large)).unwrap();
+    assert!(reading.accept(fetched(0, 0, &[1, 1, 1], &large)).is_ok());
     for _ in 0..3 {
         assert_eq!(taken(&mut reading, 100), [(0, 1)]);
     }
     let huge = vec![0; 5 * 1024 * 1024];
-    reading.accept(fetched(0, 3, &[2], &huge)).unwrap();
+    assert!(reading.accept(fetched(0, 3, &[2], &huge)).is_ok());
     for _ in 0..2 {
         assert_eq!(taken(&mut reading, 100), [(0, 1)]);
     }
@@ -81,7 +81,7 @@ fn a_poll_is_bounded_by_bytes() {
 #[test]
 fn what_is_uncommitted_delays_a_revocation_and_nothing_else_does() {
     let mut reading = reading(&[0]);
-    reading.accept(fetched(0, 0, &[2], b"v")).unwrap();
+    assert!(reading.accept(fetched(0, 0, &[2], b"v")).is_ok());
     assert_eq!(taken(&mut reading, 1), [(0, 1)]);
     assert!(reading.revoke(), "offset 1 is to be committed");
     assert!(reading.assignment().is_empty() && reading.owns(&partition(0)));
@@ -97,15 +97,21 @@ fn what_is_uncommitted_delays_a_revocation_and_nothing_else_does() {
 #[test]
 fn seeking_and_pausing_forget_what_was_fetched() {
     let mut reading = reading(&[0]);
-    reading.accept(fetched(0, 0, &[4], b"v")).unwrap();
+    assert!(reading.accept(fetched(0, 0, &[4], b"v")).is_ok());
     assert_eq!(taken(&mut reading, 1), [(0, 1)]);
-    reading.seek(&partition(0), Some(3));
+    assert!(!reading.seek(&partition(0), SeekTo::Offset(3)));
     assert!(taken(&mut reading, 10).is_empty());
     assert_eq!(reading.uncommitted(), [(partition(0), 3)], "as with any Kafka consumer");
-    reading.accept(fetched(0, 3, &[1], b"v")).unwrap();
+    assert!(reading.accept(fetched(0, 3, &[1], b"v")).is_ok());
     assert!(reading.pause(&partition(0)) && !reading.pause(&partition(0)));
     assert!(taken(&mut reading, 10).is_empty());
-    assert_eq!((reading.resume(&partition(0)), reading.resume(&partition(0))), (Some(Some(3)), None));
+    assert_eq!(reading.resume(&partition(0)), Resumed::At(SeekTo::Offset(3)));
+    assert_eq!(reading.resume(&partition(0)), Resumed::NotPaused);
+    // What was sought before, or meanwhile, counts when it is resumed.
+    assert!(!reading.seek(&partition(0), SeekTo::End) && reading.pause(&partition(0)));
+    assert_eq!(reading.resume(&partition(0)), Resumed::At(SeekTo::End));
+    assert!(reading.pause(&partition(0)) && reading.seek(&partition(0), SeekTo::Beginning));
+    assert_eq!(reading.resume(&partition(0)), Resumed::At(SeekTo::Beginning));
     reading.rewind(&partition(0), None);
     assert_eq!((reading.uncommitted(), reading.position(&partition(0))), (vec![], None));
 }

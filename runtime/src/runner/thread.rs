@@ -30,7 +30,8 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let name = format!("{}-{task}", shared.spec.name);
     thread::Builder::new().name(name).spawn(move || {
-        let runner = Runner { shared, stop, session: Some(session), backoff: BACKOFF_MIN, crashes: 0 };
+        let runner =
+            Runner { shared, stop, session: Some(session), backoff: BACKOFF_MIN, crashes: 0, generation: 0 };
         runtime.block_on(runner.run());
     })
 }
@@ -42,6 +43,8 @@ struct Runner {
     session: Option<Session>,
     backoff: Duration,
     crashes: u32,
+    /// Of the deployment that ran last.
+    generation: u64,
 }
 
 /// What follows an instance.
@@ -59,6 +62,10 @@ impl Runner {
     async fn run(mut self) {
         loop {
             let deployment = self.shared.deployments.current();
+            if std::mem::replace(&mut self.generation, deployment.generation) != deployment.generation {
+                // What others did is not this version's fault.
+                (self.backoff, self.crashes) = (BACKOFF_MIN, 0);
+            }
             let started = self.shared.clock().monotonic();
             let next = self.run_once(&deployment).await;
             if self.shared.clock().monotonic().saturating_sub(started) > WORKED_TIME {
@@ -148,9 +155,8 @@ impl Runner {
             }
             Some(Some(RunEnd::Crashed(error))) => self.crashed(deployment, &error),
             Some(Some(_)) if unwritten.is_some() => unavailable("the topics to write to"),
-            Some(Some(RunEnd::Done)) if is_told => Next::Now,
+            Some(Some(_)) if is_told => Next::Now,
             Some(Some(RunEnd::Done)) => Next::End(StageState::Finished),
-            Some(Some(RunEnd::Retry(_))) if is_told => Next::Now,
             Some(Some(RunEnd::Retry(reason))) => {
                 self.shared.metrics.count_error("retry");
                 Next::Later { reason }
@@ -189,10 +195,7 @@ impl Runner {
         };
         match self.shared.crashed(crash) {
             AfterCrash::Again => Next::Later { reason },
-            AfterCrash::RolledBack(_) => {
-                (self.backoff, self.crashes) = (BACKOFF_MIN, 0);
-                Next::Now
-            }
+            AfterCrash::RolledBack(_) => Next::Now,
             AfterCrash::GiveUp => {
                 let plugin = &deployment.plugins[0].name;
                 let mut failure = StageFailure::of_plugin(error.kind(), &reason, plugin);
