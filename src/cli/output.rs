@@ -6,6 +6,7 @@
 use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
 
+use millstream_runtime::printable::printable;
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -57,6 +58,9 @@ impl Output {
     }
 }
 
+/// Of a line on stderr.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
 /// Rows under a header.
 pub(crate) struct Table {
     header: Vec<String>,
@@ -101,12 +105,19 @@ impl Table {
 /// Says on stderr why the command failed.
 pub(crate) fn complain(failure: &Failure) {
     // With stderr gone there is nobody to tell; the exit code still says it.
-    let _ = writeln!(io::stderr(), "error: {failure}");
+    let _ = writeln!(io::stderr(), "error: {}", safe(failure));
 }
 
 /// Says something on stderr that is not the answer itself.
 pub(crate) fn remark(remark: impl Display) {
-    let _ = writeln!(io::stderr(), "{remark}");
+    let _ = writeln!(io::stderr(), "{}", safe(remark));
+}
+
+/// Lines may quote what a peer or a record says, which must not reach the terminal as it is.
+fn safe(text: impl Display) -> String {
+    let text = text.to_string();
+    let lines: Vec<String> = text.split('\n').map(|line| printable(line, LINE_BYTES_MAX)).collect();
+    lines.join("\n")
 }
 
 fn written(result: io::Result<()>) -> Result<(), Failure> {
@@ -138,7 +149,7 @@ mod tests {
     use std::io::{self, Write};
     use std::rc::Rc;
 
-    use super::{Output, Table, human_bytes};
+    use super::{Output, Table, human_bytes, safe};
     use crate::cli::failure::Failure;
 
     #[derive(Clone, Default)]
@@ -186,6 +197,12 @@ mod tests {
         let mut output = Output::to(false, Box::new(Closed));
         output.line("hello").unwrap();
         assert!(matches!(output.flush(), Err(Failure::ReaderGone)));
+    }
+
+    #[test]
+    fn what_is_quoted_in_remarks_stays_text() {
+        let problems = Failure::Problems(vec!["a".to_owned(), "b \x1b[2J\r".to_owned()]);
+        assert_eq!(safe(problems), "a\nerror: b \u{fffd}[2J\u{fffd}");
     }
 
     #[test]

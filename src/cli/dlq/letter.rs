@@ -1,9 +1,14 @@
 //! A dead letter: the record that it was, and what its last block of headers says.
 
+use millstream_broker::ids::TopicName;
+use millstream_runtime::printable::printable;
 use millstream_runtime::stage::letter_headers as names;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 type Header = (String, Option<Vec<u8>>);
+
+/// Of the names in a block; a stage writes far shorter ones.
+const NAME_BYTES_MAX: usize = 1024;
 
 /// A record of a dead letter topic.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,12 +99,17 @@ fn split(mut headers: Vec<Header>) -> (Vec<Header>, Option<Error>) {
     }
 }
 
+/// Whoever may produce to the topic may have written the block: what it names goes to terminals, and its topic into
+/// requests. The reason is kept as it is, to be searched; whoever shows it cleans it.
 fn read(block: &[Header]) -> Option<Error> {
     let text = |name: &str| {
         let value = block.iter().find(|(header, _)| header == name)?.1.as_deref()?;
         Some(String::from_utf8_lossy(value).into_owned())
     };
-    let label = text(names::PLUGIN);
+    let name = |name: &str| text(name).map(|text| printable(&text, NAME_BYTES_MAX));
+    let topic = text(names::TOPIC)?;
+    TopicName::new(&topic).ok()?;
+    let label = name(names::PLUGIN);
     let (plugin, version) = match label.as_deref().map(|label| label.rsplit_once('@')) {
         Some(Some((plugin, version))) => (Some(plugin.to_owned()), Some(version.to_owned())),
         _ => (label, None),
@@ -108,9 +118,9 @@ fn read(block: &[Header]) -> Option<Error> {
         reason: text(names::REASON)?,
         plugin,
         version,
-        sha256: text(names::PLUGIN_SHA256),
-        stage: text(names::STAGE)?,
-        topic: text(names::TOPIC)?,
+        sha256: name(names::PLUGIN_SHA256),
+        stage: name(names::STAGE)?,
+        topic,
         partition: text(names::PARTITION)?.parse().ok()?,
         offset: text(names::OFFSET)?.parse().ok()?,
         timestamp: text(names::TIMESTAMP).and_then(|timestamp| timestamp.parse().ok()),
@@ -142,6 +152,34 @@ pub(super) mod tests {
         Letter { partition: 0, offset: 7, timestamp: Some(2000), error, key: None, value: None, headers }
     }
 
+    /// Letters of somebody who wants to write to the terminal of whoever looks at them: one per header, whose name
+    /// and value do so, and one of which all do.
+    pub(in super::super) fn poisoned() -> Vec<Letter> {
+        let poison = |(_, value): &mut Header| {
+            let bytes = value.as_deref().unwrap_or_default();
+            let poison = b"\x1b]52;c;cm0=\x07\r\xe2\x80\xae";
+            *value = Some([poison, bytes, poison].concat());
+        };
+        let letter = |headers: Vec<Header>| {
+            let (headers, error) = split(headers);
+            Letter { headers, error, ..letter("why") }
+        };
+        let mut letters: Vec<Letter> = (0..block("").len())
+            .map(|at| {
+                let mut headers = block("why");
+                poison(&mut headers[at]);
+                letter(headers)
+            })
+            .collect();
+        let mut all = block("why");
+        all.iter_mut().for_each(poison);
+        all.insert(0, ("\x1b[2J".to_owned(), Some(b"\x1b[2J".to_vec())));
+        letters.push(letter(all));
+        // What is read all the same is what the lists show.
+        assert_eq!(letters.iter().filter(|letter| letter.error.is_some()).count(), 5);
+        letters
+    }
+
     #[test]
     fn the_last_block_is_what_happened_last() {
         let own = vec![("h".to_owned(), Some(b"x".to_vec())), ("none".to_owned(), None)];
@@ -171,7 +209,13 @@ pub(super) mod tests {
         cut.truncate(4);
         let mut garbled = block("why");
         garbled[5].1 = Some(b"two".to_vec());
-        for headers in [Vec::new(), behind, cut, garbled] {
+        let with_topic = |topic: &str| {
+            let mut headers = block("why");
+            headers[4].1 = Some(topic.into());
+            headers
+        };
+        let (escape, long) = (with_topic("\x1b]0;x\x07"), with_topic(&"x".repeat(250)));
+        for headers in [Vec::new(), behind, cut, garbled, with_topic(""), with_topic(".."), escape, long] {
             assert_eq!(split(headers.clone()), (headers, None));
         }
     }

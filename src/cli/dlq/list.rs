@@ -243,6 +243,16 @@ mod tests {
     }
 
     #[test]
+    fn causes_are_safe_to_print() {
+        let mut causes = Causes::default();
+        crate::cli::dlq::letter::tests::poisoned().iter().for_each(|letter| causes.count(letter));
+        for Count { cause: Cause { stage, plugin, reason }, .. } in causes.sorted() {
+            let shown = [stage, plugin.unwrap_or_default(), reason].concat();
+            assert!(!shown.contains(char::is_control) && !shown.contains('\u{202e}'), "{shown:?}");
+        }
+    }
+
+    #[test]
     fn causes_are_counted_and_bounded() {
         let mut causes = Causes::default();
         (0..3).for_each(|_| causes.count(&letter("often")));

@@ -255,6 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn no_header_reaches_the_terminal_as_it_is() {
+        use crate::cli::dlq::letter::tests::poisoned;
+        for poisoned in poisoned() {
+            let shown = lines("dead", &poisoned).join("\n");
+            assert!(!shown.contains(['\x1b', '\x07', '\r', '\u{202e}']), "{shown:?}");
+        }
+    }
+
+    #[test]
     fn what_is_long_is_cut() {
         let long = text("ä".repeat(SHOWN_BYTES_MAX).as_bytes());
         assert!(long.ends_with("ä... (8192 bytes)"), "{long}");
