@@ -1,9 +1,11 @@
 //! A dead letter: the record that it was, and what its last block of headers says.
 
+mod headers;
+
 use millstream_broker::ids::TopicName;
 use millstream_runtime::printable::printable;
 use millstream_runtime::stage::letter_headers as names;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 
 type Header = (String, Option<Vec<u8>>);
 
@@ -23,6 +25,8 @@ pub(super) struct Letter {
     pub(super) value: Option<Vec<u8>>,
     /// Without those of `error`.
     pub(super) headers: Vec<Header>,
+    /// Headers whose names are not UTF-8, which are not among those.
+    pub(super) unreadable: usize,
 }
 
 /// What happened, and to which record.
@@ -46,9 +50,8 @@ pub(super) struct Error {
 
 impl Letter {
     pub(super) fn of(message: &BorrowedMessage<'_>) -> Self {
-        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-        let headers = headers.map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)));
-        let (headers, error) = split(headers.collect());
+        let (headers, unreadable) = message.headers().map(headers::read).unwrap_or_default();
+        let (headers, error) = split(headers);
         Self {
             partition: message.partition(),
             offset: message.offset(),
@@ -57,6 +60,7 @@ impl Letter {
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
             headers,
+            unreadable,
         }
     }
 
@@ -76,6 +80,7 @@ impl Letter {
             None => Some("no stage has written it"),
             Some(Error { truncated: Some(_), .. }) => Some("its value is cut"),
             Some(Error { batch_records: Some(_), .. }) => Some("it is a batch that can't be opened"),
+            Some(_) if self.unreadable > 0 => Some("the name of a header is not UTF-8"),
             Some(_) => None,
         }
     }
@@ -149,7 +154,16 @@ pub(super) mod tests {
 
     pub(in super::super) fn letter(reason: &str) -> Letter {
         let (headers, error) = split(block(reason));
-        Letter { partition: 0, offset: 7, timestamp: Some(2000), error, key: None, value: None, headers }
+        Letter {
+            partition: 0,
+            offset: 7,
+            timestamp: Some(2000),
+            error,
+            key: None,
+            value: None,
+            headers,
+            unreadable: 0,
+        }
     }
 
     /// Letters of somebody who wants to write to the terminal of whoever looks at them: one per header, whose name
@@ -230,6 +244,9 @@ pub(super) mod tests {
             whole.error = split(headers).1;
             assert!(whole.incomplete().is_some_and(|why| why.contains(expected)), "{name}");
         }
+        whole.error = split(block("why")).1;
+        whole.unreadable = 1;
+        assert_eq!(whole.incomplete(), Some("the name of a header is not UTF-8"));
         whole.error = None;
         assert!(whole.incomplete().is_some());
     }

@@ -61,6 +61,8 @@ struct Shown<'a> {
     #[serde(flatten, serialize_with = "value")]
     value: Option<&'a [u8]>,
     headers: Vec<RecordHeader<'a>>,
+    /// How many more there are, whose names are not UTF-8.
+    unreadable_headers: usize,
 }
 
 #[derive(Serialize)]
@@ -168,6 +170,7 @@ fn shown<'a>(topic: &'a str, letter: &'a Letter) -> Shown<'a> {
         key: letter.key.as_deref(),
         value: letter.value.as_deref(),
         headers: letter.headers.iter().map(header).collect(),
+        unreadable_headers: letter.unreadable,
     }
 }
 
@@ -210,6 +213,9 @@ fn lines(topic: &str, letter: &Letter) -> Vec<String> {
     for (name, value) in &letter.headers {
         add("header", format!("{}={}", text(name.as_bytes()), bytes(value)));
     }
+    if letter.unreadable > 0 {
+        add("headers", format!("{} more can't be read: their names are not UTF-8", letter.unreadable));
+    }
     lines.push(String::new());
     lines
 }
@@ -235,6 +241,7 @@ mod tests {
         let mut letter = letter("not\x1b[31m JSON");
         letter.key = Some(b"\xff\x00".to_vec());
         letter.headers = vec![("h".to_owned(), Some("ä".into())), ("none".to_owned(), None)];
+        letter.unreadable = 2;
         let expected = [
             "dead partition 0 offset 7, 1970-01-01T00:00:02Z",
             "  reason    not\u{fffd}[31m JSON",
@@ -247,6 +254,7 @@ mod tests {
             "  value     null",
             "  header    h=ä",
             "  header    none=null",
+            "  headers   2 more can't be read: their names are not UTF-8",
             "",
         ];
         assert_eq!(lines("dead", &letter), expected);
