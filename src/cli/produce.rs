@@ -4,7 +4,7 @@
 //! file goes at the speed of the disk; this one sends, and stops in order when it is interrupted.
 
 mod lines;
-pub(super) mod summary;
+mod summary;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use self::lines::{Line, LineSource};
 use self::summary::{Deliveries, Summary};
@@ -154,15 +154,15 @@ fn connect(
         ("compression.type", args.delivery.compression.setting()),
         ("enable.idempotence", idempotent),
     ];
-    producer(&args.connection, &settings, deliveries)
+    producer(&args.connection, &settings, summary::DeliveryContext::new(deliveries))
 }
 
 /// A producer with `settings`, beside those of all commands that send records.
-pub(super) fn producer(
+pub(super) fn producer<C: ProducerContext>(
     connection: &Connection,
     settings: &[(&str, &str)],
-    deliveries: Arc<Deliveries>,
-) -> Result<BaseProducer<summary::DeliveryContext>, Failure> {
+    context: C,
+) -> Result<BaseProducer<C>, Failure> {
     let common = [
         ("linger.ms", "5"),
         ("message.timeout.ms", MESSAGE_TIMEOUT_MS),
@@ -170,7 +170,7 @@ pub(super) fn producer(
         // The partition that Java clients choose for the same key.
         ("partitioner", "murmur2_random"),
     ];
-    connection.producer(&[settings, &common].concat(), summary::DeliveryContext::new(deliveries))
+    connection.producer(&[settings, &common].concat(), context)
 }
 
 /// A partition that does not exist would be waited for until the record times out.
@@ -248,8 +248,8 @@ impl Sending<'_> {
 }
 
 /// Waits for what was sent; the client gives a record up by itself after `message.timeout.ms`.
-pub(super) fn deliver_rest(
-    producer: &BaseProducer<summary::DeliveryContext>,
+pub(super) fn deliver_rest<C: ProducerContext>(
+    producer: &BaseProducer<C>,
     topic: &str,
 ) -> Result<(), Failure> {
     while producer.in_flight_count() > 0 {

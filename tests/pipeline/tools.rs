@@ -213,7 +213,13 @@ fn what_cannot_be_replayed_is_said_and_stays() {
     assert!(until(|| stored(&node, "dead") == 1), "{:#}\n{}", status(&node), node.stderr());
     let refused = dlq(&node, &["replay", "dead", "--to", "narrow"]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(refused.stderr.contains("pass --new-timestamps"), "{}", refused.stderr);
+    for said in [
+        "stopped at the letter dead partition 0 offset 0: ",
+        "pass --new-timestamps",
+        "`millstream group reset millstream-dlq-replay.dead --topic dead --partition 0 --to 1 --execute`",
+    ] {
+        assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);
+    }
     assert!(refused.stdout.contains("1 letters are left for the next replay"), "{}", refused.stdout);
     let taken = succeed(&dlq(&node, &["replay", "dead", "--to", "narrow", "--new-timestamps", "--json"]));
     assert_eq!((&taken["delivered"], &taken["left"]), (&json!(1), &json!(0)), "{taken}");

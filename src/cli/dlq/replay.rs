@@ -1,12 +1,15 @@
 //! `millstream dlq replay`: letters become records again, where they came from.
 //!
-//! Letters are sent in chunks. When the cluster has all of a chunk, the place behind it is committed; a replay that fails
-//! or is ended in between sends what was not committed once more the next time.
+//! Letters are sent in chunks. When the cluster has all of a chunk, the place behind it is committed. A replay ends at a
+//! letter that can't be sent: what is before it in each partition is committed, the rest is sent the next time, once more
+//! where the cluster has taken it already.
 
+mod delivery;
 mod filter;
 mod report;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,6 +18,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord};
 
+use self::delivery::{Deliveries, DeliveryContext, Place, Refused, positions};
 use self::filter::Filter;
 use self::report::Report;
 use super::letter::{Error, Letter};
@@ -25,12 +29,15 @@ use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 use crate::cli::position::Position;
-use crate::cli::produce::summary::{Deliveries, DeliveryContext};
 use crate::cli::produce::{deliver_rest, producer};
 
 /// Letters, and bytes of them, that are sent before the cluster is waited for.
 const CHUNK_LETTERS_MAX: u64 = 500;
 const CHUNK_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The client compares it with a record as it is, and its topic's limit is about the compressed one: that is the
+/// cluster's to say.
+const MESSAGE_BYTES_MAX: &str = "1000000000";
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
@@ -73,23 +80,33 @@ pub(super) fn run(args: &ReplayArgs, output: &mut Output) -> Result<(), Failure>
     };
     let ranges = ranges(args, &cluster, held, progress.as_ref())?;
     let deliveries = Arc::new(Deliveries::default());
-    let settings = [("acks", "all"), ("enable.idempotence", "true")];
+    let settings = [
+        ("acks", "all"),
+        ("enable.idempotence", "true"),
+        // What fitted its topic compressed is to fit it again.
+        ("compression.type", "zstd"),
+        ("message.max.bytes", MESSAGE_BYTES_MAX),
+    ];
     let mut replay = Replay {
         args,
         cluster: &cluster,
-        producer: producer(&args.connection, &settings, Arc::clone(&deliveries))?,
+        producer: producer(&args.connection, &settings, DeliveryContext(Arc::clone(&deliveries)))?,
         deliveries,
         progress,
         targets: BTreeMap::new(),
         chunk: Chunk::default(),
         report: Report::new(&args.topic, group, args.dry_run),
     };
-    let replayed =
-        reader::read(&args.connection, &args.topic, &ranges, &interrupt, |letter| replay.take(&letter))
-            .and_then(|whole| replay.end(whole, &ranges));
+    let read =
+        reader::read(&args.connection, &args.topic, &ranges, &interrupt, |letter| replay.take(&letter));
+    let replayed = match read {
+        Ok(whole) => replay.end(whole, &ranges),
+        // What was sent before counts. A letter that was not taken is in front of what failed now.
+        Err(failure) => replay.end_chunk().and(Err(failure)),
+    };
     let Replay { mut report, deliveries, .. } = replay;
     if !args.dry_run {
-        report.delivered = deliveries.outcome().0;
+        report.delivered = deliveries.delivered();
     }
     report.interrupted = interrupt.requested();
     if report.group.is_some() {
@@ -173,7 +190,10 @@ impl Replay<'_> {
             return Ok(Next::Letter);
         }
         match (letter.incomplete(), &letter.error) {
-            (None, Some(error)) => self.send(letter, error)?,
+            (None, Some(error)) => {
+                self.send(letter, error)
+                    .map_err(|failure| self.stopped(letter.partition, letter.offset, &failure))?;
+            }
             (why, _) => self.report.leave(letter, why.unwrap_or_default()),
         }
         self.chunk.next.insert(letter.partition, letter.offset + 1);
@@ -187,13 +207,15 @@ impl Replay<'_> {
         let topic = self.args.to.as_ref().unwrap_or(&error.topic);
         let partitions = self.partitions_of(topic)?;
         // Where it lay, so that its key stays in its partition whoever chose that.
-        let partition = (*topic == error.topic && error.partition < partitions).then_some(error.partition);
+        let partition =
+            (*topic == error.topic && (0..partitions).contains(&error.partition)).then_some(error.partition);
         self.report.count(topic, letter, error);
         if self.args.dry_run {
             return Ok(());
         }
         let bytes = letter.key.as_ref().map_or(0, Vec::len) + letter.value.as_ref().map_or(0, Vec::len);
-        let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(topic, bytes);
+        let place = Box::new(Place { partition: letter.partition, offset: letter.offset });
+        let mut record = BaseRecord::<[u8], [u8], Box<Place>>::with_opaque_to(topic, place);
         record.partition = partition;
         record.key = letter.key.as_deref();
         record.payload = letter.value.as_deref();
@@ -230,17 +252,35 @@ impl Replay<'_> {
             return Ok(());
         }
         deliver_rest(&self.producer, &chunk.topic)?;
-        if let (_, Some((reason, code))) = self.deliveries.outcome() {
-            return Err(Failure::Incomplete(refused(&reason, code)));
-        }
+        let refused = self.deliveries.take_refused();
+        let next = positions(chunk.next, &refused);
         if let Some(progress) = &self.progress
-            && !chunk.next.is_empty()
+            && !next.is_empty()
         {
             let offset = |(partition, offset): (&i32, &i64)| ((self.args.topic.clone(), *partition), *offset);
-            progress.commit(&chunk.next.iter().map(offset).collect())?;
-            self.report.positions.extend(chunk.next);
+            progress.commit(&next.iter().map(offset).collect())?;
+            self.report.positions.extend(next);
         }
-        Ok(())
+        match refused.first_key_value() {
+            Some((partition, first)) => Err(self.stopped(*partition, first.offset, &remedy(first))),
+            None => Ok(()),
+        }
+    }
+
+    /// Which letter this ends at, why, and what to do when it is to be left.
+    fn stopped(&self, partition: i32, offset: i64, why: &dyn Display) -> Failure {
+        let topic = &self.args.topic;
+        let past = match &self.report.group {
+            Some(group) => format!(
+                "; to go past it: `millstream group reset {group} --topic {topic} --partition {partition} --to {} \
+                 --execute`",
+                offset + 1
+            ),
+            None => String::new(),
+        };
+        Failure::Incomplete(format!(
+            "stopped at the letter {topic} partition {partition} offset {offset}: {why}{past}"
+        ))
     }
 
     /// The end of what there was, if `whole`.
@@ -265,8 +305,8 @@ fn headers(letter: &Letter) -> Option<OwnedHeaders> {
     Some(letter.headers.iter().fold(empty, insert))
 }
 
-/// Why letters were not taken, and what to do.
-fn refused(reason: &str, code: Option<RDKafkaErrorCode>) -> String {
+/// Why a letter was not taken, and what to do.
+fn remedy(Refused { reason, code, .. }: &Refused) -> String {
     let remedy = match code {
         Some(RDKafkaErrorCode::InvalidTimestamp) => {
             "the topic does not take the records' original timestamps: pass --new-timestamps, or raise the topic's \
@@ -274,7 +314,7 @@ fn refused(reason: &str, code: Option<RDKafkaErrorCode>) -> String {
         }
         _ => "replay again when that is mended, or to another topic with --to",
     };
-    format!("not all letters were taken ({reason}): {remedy}")
+    format!("it was not taken ({reason}): {remedy}")
 }
 
 #[cfg(test)]
@@ -283,8 +323,9 @@ mod tests {
 
     #[test]
     fn a_refused_timestamp_is_told_from_other_reasons() {
-        assert!(refused("r", Some(RDKafkaErrorCode::InvalidTimestamp)).contains("--new-timestamps"));
-        assert!(refused("r", Some(RDKafkaErrorCode::MessageSizeTooLarge)).contains("(r): replay again"));
-        assert!(!refused("r", None).contains("--new-timestamps"));
+        let of = |code| remedy(&Refused { offset: 0, reason: "r".to_owned(), code });
+        assert!(of(Some(RDKafkaErrorCode::InvalidTimestamp)).contains("--new-timestamps"));
+        assert!(of(Some(RDKafkaErrorCode::MessageSizeTooLarge)).contains("(r): replay again"));
+        assert!(!of(None).contains("--new-timestamps"));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use serde::Serialize;
 
@@ -22,16 +22,6 @@ struct Counts {
     bytes: u64,
     failed: u64,
     first_error: Option<String>,
-    /// The code of the first error that has one.
-    first_code: Option<RDKafkaErrorCode>,
-}
-
-impl Deliveries {
-    /// How many records the cluster has taken, and why it did not take the first of the others.
-    pub(crate) fn outcome(&self) -> (u64, Option<(String, Option<RDKafkaErrorCode>)>) {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (counts.records, counts.first_error.clone().map(|error| (error, counts.first_code)))
-    }
 }
 
 /// Receives the delivery reports of a producer.
@@ -66,7 +56,6 @@ impl ProducerContext for DeliveryContext {
             }
             Err((error, _)) => {
                 counts.failed += 1;
-                counts.first_code = counts.first_code.or(error.rdkafka_error_code());
                 counts.first_error.get_or_insert_with(|| {
                     error.rdkafka_error_code().map_or_else(|| error.to_string(), explain)
                 });
