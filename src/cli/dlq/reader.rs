@@ -86,7 +86,6 @@ pub(super) fn read(
         }
         match source.poll(POLL) {
             Some(Ok(message)) => {
-                quiet = Stopwatch::start();
                 let (partition, offset) = (message.partition(), message.offset());
                 let is_wanted = ranges.get(&partition).is_some_and(|range| range.contains(&offset));
                 let letter = (is_wanted && source.is_unread(partition)).then(|| Letter::of(&message));
@@ -97,18 +96,26 @@ pub(super) fn read(
                     Some(Next::OtherPartition) => source.reached_end(partition),
                     Some(Next::Letter) | None => {}
                 }
+                // A visit takes as long as the cluster takes for a chunk of a replay.
+                quiet = Stopwatch::start();
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => source.reached_end(partition),
-            Some(Err(error)) if is_passing(&error) => {}
-            Some(Err(error)) => return Err(Failure::kafka(format!("read {topic}"), &error)),
-            None => {}
-        }
-        if quiet.seconds() > Duration::as_secs_f64(&REQUEST_TIMEOUT) {
-            let reason = format!("nothing came for {} s: try again", REQUEST_TIMEOUT.as_secs());
-            return Err(Failure::Client { action: format!("read {topic}"), reason });
+            Some(Err(error)) if !is_passing(&error) => {
+                return Err(Failure::kafka(format!("read {topic}"), &error));
+            }
+            Some(Err(_)) | None => still_waits(topic, quiet.seconds())?,
         }
     }
     Ok(true)
+}
+
+/// Whether more may come after so long without anything.
+fn still_waits(topic: &str, quiet_seconds: f64) -> Result<(), Failure> {
+    if quiet_seconds <= Duration::as_secs_f64(&REQUEST_TIMEOUT) {
+        return Ok(());
+    }
+    let reason = format!("nothing came for {} s: try again", REQUEST_TIMEOUT.as_secs());
+    Err(Failure::Client { action: format!("read {topic}"), reason })
 }
 
 /// The last letters of each partition, as many of all together at most.
@@ -123,6 +130,13 @@ pub(super) fn newest(held: &BTreeMap<i32, Range<i64>>, letters: u64) -> BTreeMap
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn silence_is_waited_for_as_long_as_an_answer() {
+        assert!(still_waits("dead", REQUEST_TIMEOUT.as_secs_f64()).is_ok());
+        let failure = still_waits("dead", REQUEST_TIMEOUT.as_secs_f64() + 0.1).unwrap_err();
+        assert!(failure.to_string().starts_with("can't read dead: nothing came for "), "{failure}");
+    }
 
     #[test]
     fn the_newest_are_the_last_of_each_partition() {
