@@ -110,10 +110,12 @@ pub(super) fn run(args: &ReplayArgs, output: &mut Output) -> Result<(), Failure>
     }
     report.interrupted = interrupt.requested();
     if report.group.is_some() {
-        report.left = Some(left(args, &cluster, &ranges, &report.positions)?);
+        // Nothing that was done is worth less for not knowing this.
+        report.left = left(args, &cluster, &ranges, &report.positions).ok();
     }
-    report.print(output)?;
-    replayed
+    // Also of a replay that failed, which is the failure to tell then.
+    let printed = report.print(output);
+    replayed.and(printed)
 }
 
 /// What is looked at: from where the last replay came to, or from where the filter says.

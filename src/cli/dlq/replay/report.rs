@@ -80,6 +80,14 @@ impl Report {
         }
     }
 
+    fn left_line(&self) -> Option<String> {
+        let group = self.group.as_ref()?;
+        Some(match self.left {
+            Some(left) => format!("{left} letters are left for the next replay (group {group})"),
+            None => format!("how many letters are left is not known (group {group})"),
+        })
+    }
+
     pub(super) fn print(&self, output: &mut Output) -> Result<(), Failure> {
         if output.json() {
             return output.document(self);
@@ -96,8 +104,8 @@ impl Report {
         if self.others > 0 {
             output.line(format_args!("{} letters are not among those that were asked for", self.others))?;
         }
-        if let (Some(left), Some(group)) = (self.left, &self.group) {
-            output.line(format_args!("{left} letters are left for the next replay (group {group})"))?;
+        if let Some(line) = self.left_line() {
+            output.line(line)?;
         }
         output.flush()?;
         for Named { partition, offset, why } in &self.named {
@@ -107,8 +115,40 @@ impl Report {
             remark(format_args!("not replayed: {} more", self.unreplayable - self.named.len() as u64));
         }
         if self.interrupted {
-            remark("interrupted: the next replay goes on behind what was confirmed");
+            remark(self.interrupted_remark());
         }
         Ok(())
+    }
+
+    fn interrupted_remark(&self) -> &'static str {
+        match (&self.group, self.dry_run) {
+            (Some(_), false) => "interrupted: the next replay goes on behind what was confirmed",
+            _ => "interrupted: nothing is remembered of this, the next replay begins where this one did",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_replay_goes_on_only_where_something_is_remembered() {
+        let group = || Some("g".to_owned());
+        let remark = |group, dry_run| Report::new("dead", group, dry_run).interrupted_remark();
+        assert!(remark(group(), false).contains("goes on"));
+        for other in [remark(None, false), remark(group(), true)] {
+            assert!(other.contains("nothing is remembered"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_whole_without_what_is_left() {
+        let mut report = Report::new("dead", Some("g".to_owned()), false);
+        assert_eq!(report.left_line().unwrap(), "how many letters are left is not known (group g)");
+        report.left = Some(1);
+        assert_eq!(report.left_line().unwrap(), "1 letters are left for the next replay (group g)");
+        report.group = None;
+        assert_eq!(report.left_line(), None, "nothing is remembered");
     }
 }
