@@ -180,7 +180,9 @@ fn dead_letters_are_replayed_as_the_records_that_they_were() {
     assert_eq!(replayed["timestamp"], time);
 
     // All of them; they are rejected again, and the second replay begins with those.
-    let all = succeed(&dlq(&node, &["replay", "dead", "--json"]));
+    let all = dlq(&node, &["replay", "dead", "--json"]);
+    assert!(all.stderr.contains("begins with the first letter of partition 0: "), "{}", all.stderr);
+    let all = succeed(&all);
     assert_eq!(
         (&all["delivered"], &all["group"]),
         (&json!(2), &json!("millstream-dlq-replay.dead")),
@@ -200,6 +202,10 @@ fn dead_letters_are_replayed_as_the_records_that_they_were() {
     assert_eq!((&next["delivered"], &next["left"]), (&json!(2), &json!(0)), "{next}");
     let done = dlq(&node, &["replay", "dead"]);
     assert!(done.stdout.contains("dead: nothing to replay\n0 letters are left"), "{}", done.stdout);
+    assert!(!done.stderr.contains("begins with the first letter"), "{}", done.stderr);
+    // It commits all the same, so that its group does not expire.
+    let again = succeed(&dlq(&node, &["replay", "dead", "--json"]));
+    assert_eq!((&again["delivered"], &again["positions"]), (&json!(0), &json!({"0": 4})), "{again}");
     assert!(node.stop().status.success());
 }
 

@@ -27,7 +27,7 @@ use crate::cli::cluster::{Cluster, TopicPartition};
 use crate::cli::connection::Connection;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, remark};
 use crate::cli::position::Position;
 use crate::cli::produce::{deliver_rest, producer};
 
@@ -127,10 +127,12 @@ fn ranges(
 ) -> Result<BTreeMap<i32, Range<i64>>, Failure> {
     if let Some(progress) = progress {
         let partitions: Vec<TopicPartition> = held.keys().map(|index| (args.topic.clone(), *index)).collect();
-        for ((_, partition), committed) in progress.committed(&partitions)? {
-            if let Some(range) = held.get_mut(&partition) {
-                range.start = committed.offset.clamp(range.start, range.end);
-            }
+        let committed = progress.committed(&partitions)?;
+        let committed =
+            committed.into_iter().map(|((_, partition), committed)| (partition, committed.offset));
+        let from_start = go_on(&mut held, &committed.collect());
+        if !from_start.is_empty() {
+            remark(begins_at_start(&from_start));
         }
         return Ok(held);
     }
@@ -144,6 +146,28 @@ fn ranges(
         return Ok(BTreeMap::from([(partition, offset..offset + 1)]));
     }
     reader::from(cluster, &args.topic, held, args.filter.from.unwrap_or(Position::Beginning))
+}
+
+/// Lets what is `held` begin where it was `committed`. The partitions with letters of which nothing is committed.
+fn go_on(held: &mut BTreeMap<i32, Range<i64>>, committed: &BTreeMap<i32, i64>) -> Vec<i32> {
+    let mut from_start = Vec::new();
+    for (partition, range) in held {
+        match committed.get(partition) {
+            Some(offset) => range.start = (*offset).clamp(range.start, range.end),
+            None if range.is_empty() => {}
+            None => from_start.push(*partition),
+        }
+    }
+    from_start
+}
+
+fn begins_at_start(partitions: &[i32]) -> String {
+    let partitions: Vec<String> = partitions.iter().map(i32::to_string).collect();
+    format!(
+        "begins with the first letter of partition {}: no replay is remembered there (it is forgotten when nobody \
+         replays for the cluster's offsets.retention.minutes)",
+        partitions.join(", ")
+    )
 }
 
 /// Letters that wait for the next replay.
@@ -288,9 +312,9 @@ impl Replay<'_> {
     /// The end of what there was, if `whole`.
     fn end(&mut self, whole: bool, ranges: &BTreeMap<i32, Range<i64>>) -> Result<(), Failure> {
         if whole {
-            // Also behind offsets that hold nothing.
-            let ends = ranges.iter().filter(|(_, range)| !range.is_empty());
-            self.chunk.next.extend(ends.map(|(partition, range)| (*partition, range.end)));
+            // Also behind offsets that hold nothing, and where there was nothing: what a group does not commit again and
+            // again expires, and the next replay would begin with the first letter.
+            self.chunk.next.extend(ranges.iter().map(|(partition, range)| (*partition, range.end)));
         }
         self.end_chunk()
     }
@@ -322,6 +346,15 @@ fn remedy(Refused { reason, code, .. }: &Refused) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replay_goes_on_where_the_last_one_ended() {
+        let mut held = BTreeMap::from([(0, 5..9), (1, 5..9), (2, 5..9), (3, 5..9), (4, 9..9)]);
+        let from_start = go_on(&mut held, &BTreeMap::from([(0, 7), (1, 3), (2, 12)]));
+        assert_eq!(held, BTreeMap::from([(0, 7..9), (1, 5..9), (2, 9..9), (3, 5..9), (4, 9..9)]));
+        assert_eq!(from_start, [3], "one without letters has no first one");
+        assert!(begins_at_start(&[0, 3]).starts_with("begins with the first letter of partition 0, 3: "));
+    }
 
     #[test]
     fn a_refused_timestamp_is_told_from_other_reasons() {
