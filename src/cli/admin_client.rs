@@ -101,7 +101,11 @@ impl AdminClient {
             return Failure::Problems(problems);
         }
         let reason = body["error"].as_str().map_or_else(|| status.to_string(), str::to_owned);
-        Failure::Admin { address: self.address.clone(), reason }
+        let address = self.address.clone();
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => Failure::Busy { address, reason },
+            _ => Failure::Admin { address, reason },
+        }
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {

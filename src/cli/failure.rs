@@ -43,6 +43,10 @@ pub(crate) enum Failure {
     #[error("{address} refused: {reason}")]
     Admin { address: String, reason: String },
 
+    /// What the node will do in a moment.
+    #[error("{address} refused: {reason}")]
+    Busy { address: String, reason: String },
+
     #[error("{}: {reason}", .path.display())]
     Plugin { path: PathBuf, reason: String },
 
@@ -97,6 +101,7 @@ impl Failure {
             | Self::Output(_)
             | Self::Node(_)
             | Self::Admin { .. }
+            | Self::Busy { .. }
             | Self::Plugin { .. }
             | Self::Problems(_)
             | Self::Signals(_)

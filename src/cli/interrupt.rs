@@ -42,6 +42,12 @@ impl Interrupt {
         Ok(interrupt)
     }
 
+    /// As if the user did it.
+    #[cfg(test)]
+    pub(crate) fn request(&self) {
+        self.requested.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn requested(&self) -> bool {
         self.requested.load(Ordering::Relaxed)
     }

@@ -1,5 +1,7 @@
 //! `millstream plugin logs`: what plugins say.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cli::admin_client::{AdminClient, path_segment};
@@ -11,6 +13,8 @@ use crate::cli::timestamp;
 
 /// How long the node waits for a line before it says that there is none, and Ctrl-C is looked at.
 const WAIT_MS: u64 = 1000;
+/// Before a node that did not answer is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
 struct Answer {
@@ -44,14 +48,43 @@ pub(super) fn run(args: &PluginLogsArgs, output: &mut Output) -> Result<(), Fail
     while args.follow && !interrupt.requested() {
         output.flush()?;
         let (begun_ms, after) = (answer.begun_ms, answer.after);
-        answer = client.get(&format!("/v1/logs?{whose}&after={after}&wait_ms={WAIT_MS}"))?;
-        if answer.begun_ms != begun_ms {
+        let next = format!("/v1/logs?{whose}&after={after}&wait_ms={WAIT_MS}");
+        let Some(mut next) = keep_asking(|| client.get::<Answer>(&next), &interrupt, PAUSE)? else { break };
+        if next.begun_ms != begun_ms {
             remark("the node has been started anew: lines from before are gone");
-            answer = client.get(&format!("/v1/logs?{whose}&after=0"))?;
+            let first = format!("/v1/logs?{whose}&after=0");
+            match keep_asking(|| client.get(&first), &interrupt, PAUSE)? {
+                Some(anew) => next = anew,
+                None => break,
+            }
         }
+        answer = next;
         print(&answer, output)?;
     }
     Ok(())
+}
+
+/// Asks a node that may be about to start anew, or that has enough others to answer, until it answers. None if somebody
+/// interrupts.
+fn keep_asking<T>(
+    mut ask: impl FnMut() -> Result<T, Failure>,
+    interrupt: &Interrupt,
+    pause: Duration,
+) -> Result<Option<T>, Failure> {
+    let mut told = false;
+    while !interrupt.requested() {
+        match ask() {
+            Err(failure @ (Failure::Unreachable { .. } | Failure::Busy { .. })) => {
+                if !told {
+                    remark(format_args!("{failure}; asks again until there is an answer"));
+                    told = true;
+                }
+                std::thread::sleep(pause);
+            }
+            outcome => return outcome.map(Some),
+        }
+    }
+    Ok(None)
 }
 
 fn whose(of: &LogsOf) -> String {
@@ -85,6 +118,25 @@ fn print(answer: &Answer, output: &mut Output) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_is_away_is_asked_again() {
+        let unreachable = || Failure::Unreachable { bootstrap: "n".to_owned(), reason: "r".to_owned() };
+        let busy = || Failure::Busy { address: "n".to_owned(), reason: "r".to_owned() };
+        let refused = || Failure::Admin { address: "n".to_owned(), reason: "r".to_owned() };
+        let interrupt = Interrupt::default();
+        let mut answers = vec![Ok(7), Err(busy()), Err(unreachable())];
+        let asked =
+            keep_asking(|| answers.pop().expect("it ends with an answer"), &interrupt, Duration::ZERO);
+        assert_eq!(asked.unwrap(), Some(7));
+        let asked = keep_asking(|| Err::<u8, _>(refused()), &interrupt, Duration::ZERO);
+        assert!(matches!(asked, Err(Failure::Admin { .. })), "what won't change is told");
+        let ask = || {
+            interrupt.request();
+            Err::<u8, _>(unreachable())
+        };
+        assert_eq!(keep_asking(ask, &interrupt, Duration::ZERO).unwrap(), None);
+    }
 
     #[test]
     fn names_become_a_query() {
