@@ -170,7 +170,6 @@ impl Taps {
             let found = batch.rejections.binary_search_by_key(&origin, |rejection| rejection.origin);
             found.ok().map(|at| &batch.rejections[at])
         };
-        let mut outputs = vec![0_usize; batch.input.records.len()];
         let each = |take: &mut dyn FnMut(&ChainRecord<'_>)| {
             let Some(output) = batch.output else { return };
             let Ok(()) = output.for_each(|record| {
@@ -180,15 +179,21 @@ impl Taps {
                 Ok::<(), std::convert::Infallible>(())
             });
         };
-        each(&mut |record| outputs[record.origin as usize] += 1);
-        for (origin, (record, outputs)) in (0_u32..).zip(batch.input.records.iter().zip(outputs)) {
-            let rejection = rejection(origin);
+        let wanted = |side: TapSide| taps.iter().any(|tap| tap.wants(side));
+        let mut outputs = vec![0_usize; batch.input.records.len()];
+        if wanted(TapSide::In) {
+            each(&mut |record| outputs[record.origin as usize] += 1);
+        }
+        let came_in = |origin: usize| {
+            let (record, outputs) = (&batch.input.records[origin], outputs[origin]);
+            let rejection =
+                rejection(u32::try_from(origin).expect("a batch's records are counted by an i32"));
             let fate = match (rejection, outputs) {
                 (Some(_), _) => batch.rejected,
                 (None, 0) => batch.without_output,
                 (None, _) => TapFate::Passed,
             };
-            for tap in taps.iter().filter(|tap| tap.filter.side != Some(TapSide::Out)) {
+            for tap in taps.iter().filter(|tap| tap.wants(TapSide::In)) {
                 tap.offer(Some(fate), batch.input.partition, batch.input.fields(record), || TapRecord {
                     outputs,
                     plugin: rejection.and_then(|rejection| rejection.plugin).map(&name),
@@ -196,22 +201,30 @@ impl Taps {
                     ..incoming(batch.input, record, fate)
                 });
             }
+        };
+        // Each record in front of what was made from it: of a batch that does not fit, both sides are seen.
+        let mut shown = 0;
+        if wanted(TapSide::Out) {
+            each(&mut |record| {
+                let behind = record.origin as usize + 1;
+                (shown..behind).for_each(came_in);
+                shown = shown.max(behind);
+                let (topic, partition) = place(record);
+                let origin = &batch.input.records[record.origin as usize];
+                let body = RecordBody::parse(record.body).expect("bodies are checked when they enter");
+                for tap in taps.iter().filter(|tap| tap.wants(TapSide::Out)) {
+                    tap.offer(None, partition, body, || TapRecord {
+                        side: TapSide::Out,
+                        topic: Arc::clone(&topic),
+                        partition,
+                        fate: None,
+                        timestamp: record.timestamp,
+                        ..incoming(batch.input, origin, TapFate::Passed)
+                    });
+                }
+            });
         }
-        each(&mut |record| {
-            let (topic, partition) = place(record);
-            let origin = &batch.input.records[record.origin as usize];
-            let body = RecordBody::parse(record.body).expect("bodies are checked when they enter");
-            for tap in taps.iter().filter(|tap| tap.filter.side != Some(TapSide::In)) {
-                tap.offer(None, partition, body, || TapRecord {
-                    side: TapSide::Out,
-                    topic: Arc::clone(&topic),
-                    partition,
-                    fate: None,
-                    timestamp: record.timestamp,
-                    ..incoming(batch.input, origin, TapFate::Passed)
-                });
-            }
-        });
+        (shown..outputs.len()).for_each(came_in);
         taps.iter().for_each(|tap| tap.changed.notify_one());
     }
 
@@ -249,6 +262,12 @@ fn incoming(input: &InputBatch, record: &InputRecord, fate: TapFate) -> TapRecor
 }
 
 impl Queue {
+    fn wants(&self, side: TapSide) -> bool {
+        // An output has no fate.
+        self.filter.side.is_none_or(|wanted| wanted == side)
+            && (side == TapSide::In || self.filter.fate.is_none())
+    }
+
     /// Copies a record, if it is wanted and there is room.
     fn offer(
         &self,
@@ -258,11 +277,17 @@ impl Queue {
         record: impl FnOnce() -> TapRecord,
     ) {
         let (key, value, headers) = body.fields();
-        let TapFilter { side: _, partition: of, key: with_key, fate: with_fate, value_contains: _ } =
+        let TapFilter { side: _, partition: of, key: with_key, fate: with_fate, value_contains: text } =
             &self.filter;
+        let shown = |bytes: &[u8]| bytes.len().min(FIELD_BYTES_MAX);
+        let contains = |text: &String| {
+            text.is_empty() || value.is_some_and(|value| finds(&value[..shown(value)], text.as_bytes()))
+        };
         let is_wanted = of.is_none_or(|of| of == partition)
             && with_key.as_ref().is_none_or(|wanted| key == Some(wanted.as_bytes()))
-            && with_fate.is_none_or(|wanted| fate == Some(wanted));
+            && with_fate.is_none_or(|wanted| fate == Some(wanted))
+            // Last, and of what is shown only: it costs the most. What is not looked for takes nobody's place.
+            && text.as_ref().is_none_or(contains);
         if !is_wanted {
             return;
         }
@@ -275,7 +300,7 @@ impl Queue {
         let mut cut = false;
         let mut copy = |bytes: &[u8]| {
             cut |= bytes.len() > FIELD_BYTES_MAX;
-            bytes[..bytes.len().min(FIELD_BYTES_MAX)].to_vec()
+            bytes[..shown(bytes)].to_vec()
         };
         let mut record = record();
         (record.key, record.value) = (key.map(&mut copy), value.map(&mut copy));
@@ -318,14 +343,7 @@ impl Tap {
             let over = waiting.over;
             std::mem::replace(&mut *waiting, Waiting { over, ..Waiting::default() })
         };
-        // Searching is left to whoever looks.
-        let contains = |record: &TapRecord| match (&self.queue.filter.value_contains, &record.value) {
-            (None, _) => true,
-            (Some(text), value) => {
-                text.is_empty() || finds(value.as_deref().unwrap_or_default(), text.as_bytes())
-            }
-        };
-        TapNews { records: records.into_iter().filter(contains).collect(), missed, over }
+        TapNews { records: records.into(), missed, over }
     }
 }
 

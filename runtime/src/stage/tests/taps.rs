@@ -42,19 +42,38 @@ async fn a_tap_shows_what_comes_in_and_what_goes_out() {
     fixture.append(1, &["a", "b", "c"]);
     let expected = [
         "In in-1 0 Some(Passed) 1 a",
+        "Out out-1 0 None 0 a",
         "In in-1 1 Some(DeadLettered) 0 b",
         "In in-1 2 Some(Dropped) 0 c",
-        "Out out-1 0 None 0 a",
     ];
     assert_eq!(seen(&both, 4).await, expected);
-    assert_eq!(seen(&dead, 1).await, expected[1..2]);
-    assert_eq!(seen(&out, 1).await, expected[3..]);
+    assert_eq!(seen(&dead, 1).await, expected[2..3]);
+    assert_eq!(seen(&out, 1).await, expected[1..2]);
     // Nobody looks any more, and then the stage is gone.
     drop((dead, out));
     fixture.append(1, &["d"]);
     assert_eq!(seen(&both, 1).await[0], "In in-1 3 Some(DeadLettered) 0 d");
     fixture.apply(Vec::new()).await;
     assert!(both.news().await.over);
+}
+
+/// Of a batch that is larger than a tap both sides are seen, and what is not looked for takes no room.
+#[tokio::test]
+async fn a_large_batch_shows_what_is_looked_for() {
+    let fixture = Fixture::new();
+    fixture.apply(vec![fixture.stage(&[guests::identity()])]).await;
+    let both = fixture.tap(TapFilter::default());
+    let last = fixture.tap(TapFilter { value_contains: Some("last".to_owned()), ..TapFilter::default() });
+    let mut values = vec!["x"; 1499];
+    values.push("the last one");
+    fixture.append(0, &values);
+    fixture.until_committed(0, 1500).await;
+    let news = both.news().await;
+    let outputs = news.records.iter().filter(|record| record.side == TapSide::Out).count();
+    assert_eq!((news.records.len(), outputs, news.missed), (1000, 500, 2000));
+    let expected = ["In in-0 1499 Some(Passed) 1 the last one", "Out out-0 1499 None 0 the last one"];
+    assert_eq!(seen(&last, 2).await, expected, "and nothing is missed");
+    fixture.runtime.shutdown().await;
 }
 
 /// A tap that nobody reads costs its stage nothing but the counting.
