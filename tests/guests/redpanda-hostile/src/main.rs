@@ -1,6 +1,8 @@
 //! Does what a record's value says, with the SDK of Redpanda's data transforms: all of it things that a host must survive.
 //! Other values are passed on. With the variable `NEVER_START`, it never starts.
 
+#![expect(clippy::print_stdout, reason = "what a module prints is a part of what it does")]
+
 use std::env;
 use std::hint::black_box;
 use std::process;
