@@ -18,8 +18,8 @@
 //! }
 //! ```
 //!
-//! When the host wants the plugin to stop, calls that wait or take in more return [`Error::Stopping`], and `?` ends the
-//! function, which is no error. What was polled and not committed is delivered again. An [`Error::Retry`] runs the plugin
+//! When the host wants the plugin to stop, calls that wait or take in more return [`Error::Stopping`](crate::Error::Stopping), and `?` ends the
+//! function, which is no error. What was polled and not committed is delivered again. An [`Error::Retry`](crate::Error::Retry) runs the plugin
 //! again later, in a new instance; any other error stops it until a person has looked.
 
 mod outgoing;
