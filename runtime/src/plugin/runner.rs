@@ -132,7 +132,9 @@ impl RunnerInstance {
                 (state.ticks, state.ticks_max) = (0, EngineState::ticks(limits.call_timeout()));
                 return Ok(Self { store, exports, limits, _engine: Arc::clone(&plugin.engine) });
             }
-            Call::Returned((_, Err(reason))) => StartError::ConfigRefused { reason: cut(&reason) },
+            Call::Returned((_, Err(reason))) => {
+                StartError::ConfigRefused { reason: cut(&store.data().host.mask(&reason)) }
+            }
             Call::Failed(error) if error.is::<PoolConcurrencyLimitError>() => {
                 StartError::NoRoom { message: error.to_string() }
             }

@@ -133,10 +133,19 @@ impl Reading {
                 self.inbox.push_front(incoming);
                 break;
             }
-            let Some(batch) = incoming.open()? else {
-                // There were only control records.
-                self.hand_over(&incoming.partition, incoming.next);
-                continue;
+            let batch = match incoming.open() {
+                Ok(Some(batch)) => batch,
+                Ok(None) => {
+                    // There were only control records.
+                    self.hand_over(&incoming.partition, incoming.next);
+                    continue;
+                }
+                // What was taken is handed over first, or it would be committed and nobody had seen it.
+                Err(_) if taken.records > 0 => {
+                    self.inbox.push_front(incoming);
+                    break;
+                }
+                Err(unreadable) => return Err(unreadable),
             };
             let fits = fitting(&batch, left, bytes_left, taken.batches.is_empty());
             if fits < batch.len() {

@@ -115,3 +115,22 @@ fn seeking_and_pausing_forget_what_was_fetched() {
     reading.rewind(&partition(0), None);
     assert_eq!((reading.uncommitted(), reading.position(&partition(0))), (vec![], None));
 }
+
+/// Symptom: records that no plugin had seen were committed. Cause: the error about a batch behind them took them along.
+/// Fix: they are handed over first.
+#[test]
+fn what_lies_in_front_of_an_unreadable_batch_is_handed_over_first() {
+    let mut reading = reading(&[0]);
+    let mut found = fetched(0, 0, &[2, 1], b"value");
+    let mut bytes = found.batches.to_vec();
+    // In the last record: the checksum does not fit any more.
+    let last = bytes.len() - 3;
+    bytes[last] ^= 1;
+    found.batches = bytes.into();
+    assert!(reading.accept(found).is_ok());
+    assert_eq!(taken(&mut reading, 100), [(0, 2)]);
+    assert_eq!(reading.uncommitted(), [(partition(0), 2)]);
+    let unreadable = reading.take(100).err().expect("the second batch is damaged");
+    assert_eq!(unreadable.offset, 2);
+    assert_eq!(reading.uncommitted(), [(partition(0), 2)]);
+}
