@@ -114,10 +114,11 @@ impl Runner {
                 return self.not_started(deployment, &error);
             }
         };
-        let begun = instance.session().begin().await;
+        // Where it stands may not be known for a while; nobody who stops waits for that.
+        let begun = self.stop.run_until_cancelled(instance.session().begin()).await;
         let ended = match begun {
-            Err(_) => None,
-            Ok(()) => {
+            None | Some(Err(_)) => None,
+            Some(Ok(())) => {
                 self.shared.set_state(StageState::Running);
                 let overdue = async {
                     tokio::select! {
