@@ -1,4 +1,4 @@
-//! Guests for tests: core modules in text form, made into components against `sdk/wit`.
+//! Guests for tests: core modules in text form, made into components against `sdk/wit`. They do what no compiler would.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -73,12 +73,12 @@ const RESULTS: &str = r#"
 "#;
 
 /// How the tests' guests answer.
-pub(crate) struct Guest<'a> {
-    pub(crate) init: &'a str,
+pub struct Guest<'a> {
+    pub init: &'a str,
     /// Definitions beside the functions: data, globals, helpers.
-    pub(crate) items: &'a str,
+    pub items: &'a str,
     /// The body of `transform`.
-    pub(crate) transform: &'a str,
+    pub transform: &'a str,
 }
 
 impl Guest<'_> {
@@ -103,29 +103,29 @@ impl Guest<'_> {
 }
 
 /// A component with the fast form, whose `transform` has this body.
-pub(crate) fn batch_guest(transform: &str) -> Vec<u8> {
+pub fn batch_guest(transform: &str) -> Vec<u8> {
     batch_guest_of(&Guest { init: INIT_OK, items: "", transform })
 }
 
-pub(crate) fn batch_guest_of(guest: &Guest<'_>) -> Vec<u8> {
+pub fn batch_guest_of(guest: &Guest<'_>) -> Vec<u8> {
     component("batch-transformer", &guest.module("transform-batch", BATCH_PARAMS))
 }
 
 /// A component with the plain form.
-pub(crate) fn typed_guest(transform: &str) -> Vec<u8> {
+pub fn typed_guest(transform: &str) -> Vec<u8> {
     let guest = Guest { init: INIT_OK, items: "", transform };
     component("transformer", &guest.module("transform", BATCH_PARAMS))
 }
 
 /// A component with the fast form that imports something.
-pub(crate) fn with_import(import: &str, transform: &str) -> Vec<u8> {
+pub fn with_import(import: &str, transform: &str) -> Vec<u8> {
     let guest = Guest { init: INIT_OK, items: "", transform };
     let module = guest.module("transform-batch", BATCH_PARAMS);
     component("batch-transformer", &module.replacen("(module", &format!("(module {import}"), 1))
 }
 
 /// `transform`: returns these bytes as outputs.
-pub(crate) fn returning(outputs: &[u8]) -> Vec<u8> {
+pub fn returning(outputs: &[u8]) -> Vec<u8> {
     let items = format!("(data (i32.const 2048) \"{}\")", escaped(outputs));
     let transform = format!("(call $ok (i32.const 2048) (i32.const {}))", outputs.len());
     batch_guest_of(&Guest { init: INIT_OK, items: &items, transform: &transform })
@@ -139,7 +139,7 @@ fn escaped(bytes: &[u8]) -> String {
 }
 
 /// Body of `transform`: one run, whose length is the batch's. Counts are two bytes, so up to 8,191 records.
-pub(crate) const KEEP_ALL: &str = "
+pub const KEEP_ALL: &str = "
          (i32.store8 (i32.const 2048) (i32.const 0x10))
          (i32.store8 (i32.const 2049) (i32.const 0x02))
          (i32.store8 (i32.const 2050) (i32.or (i32.const 0x80) (i32.and (i32.const 0x7f) (i32.shl (local.get $count) (i32.const 1)))))
@@ -147,12 +147,12 @@ pub(crate) const KEEP_ALL: &str = "
          (call $ok (i32.const 2048) (i32.const 4))";
 
 /// Keeps every record.
-pub(crate) fn identity() -> Vec<u8> {
+pub fn identity() -> Vec<u8> {
     batch_guest(KEEP_ALL)
 }
 
 /// Of record 0 makes one without key and headers, whose value has so many bytes.
-pub(crate) fn inflating(value_bytes: u32) -> Vec<u8> {
+pub fn inflating(value_bytes: u32) -> Vec<u8> {
     let value_length = varint(value_bytes);
     let body_length = varint(1 + value_length.len() as u32 + value_bytes + 1);
     let head = [&[1, 2][..], &body_length, &[1], &value_length].concat();
@@ -170,7 +170,7 @@ pub(crate) fn inflating(value_bytes: u32) -> Vec<u8> {
 }
 
 /// Counts to `turns` for each batch, then keeps record 0.
-pub(crate) fn busy(turns: u32) -> Vec<u8> {
+pub fn busy(turns: u32) -> Vec<u8> {
     batch_guest(&format!(
         "(local $i i32)
          (loop $again
@@ -190,7 +190,7 @@ fn varint(length: u32) -> Vec<u8> {
 }
 
 /// Keeps every record, in the plain form: an output of 96 bytes for each, all options none but the index.
-pub(crate) fn typed_identity() -> Vec<u8> {
+pub fn typed_identity() -> Vec<u8> {
     typed_guest(
         "(local $out i32) (local $i i32) (local $size i32)
          (local.set $size (i32.mul (local.get $count) (i32.const 80)))
@@ -206,13 +206,12 @@ pub(crate) fn typed_identity() -> Vec<u8> {
 }
 
 /// A valid component with other exports or imports than a plugin's.
-pub(crate) fn other_component(text: &str) -> Vec<u8> {
+pub fn other_component(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub(crate) const AGREE: &str = INIT_OK;
+pub const AGREE: &str = INIT_OK;
 
 /// An `init` that refuses its configuration with what lies at 1024.
-pub(crate) const REFUSE: &str =
-    "(func $init (param i32 i32) (result i32) (i32.store8 (i32.const 16) (i32.const 1))
+pub const REFUSE: &str = "(func $init (param i32 i32) (result i32) (i32.store8 (i32.const 16) (i32.const 1))
     (i32.store (i32.const 20) (i32.const 1024)) (i32.store (i32.const 24) (i32.const 7)) (i32.const 16))";

@@ -29,5 +29,5 @@ pub mod runtime;
 pub mod stage;
 pub mod trial;
 
-#[cfg(test)]
-mod guests;
+#[cfg(any(test, feature = "testing"))]
+pub mod guests;

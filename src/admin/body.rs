@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
@@ -54,14 +54,21 @@ pub(super) async fn read_whole(State(bytes_max): State<usize>, request: Request,
 }
 
 async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Response> {
+    let too_large = || {
+        let message = format!("the body has more than {bytes_max} bytes");
+        failed(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    // What the head of the request says of its length.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
     let mut chunks = body.into_data_stream();
     let mut whole = Vec::new();
     while let Some(chunk) = chunks.next().await {
         let chunk =
             chunk.map_err(|error| failed(StatusCode::BAD_REQUEST, format!("the body is cut: {error}")))?;
         if chunk.len() > bytes_max - whole.len() {
-            let message = format!("the body has more than {bytes_max} bytes");
-            return Err(failed(StatusCode::PAYLOAD_TOO_LARGE, message));
+            return Err(too_large());
         }
         whole.extend_from_slice(&chunk);
     }

@@ -14,7 +14,7 @@ use crate::node::PATIENCE;
 const HOSTILE: &str = env!("GUEST_HOSTILE");
 
 /// Sends a request, and its body as far as the node takes it within a second or two.
-fn send(node: &Node, method: &str, path: &str, content_length: usize, body: &[u8]) -> TcpStream {
+pub(super) fn send(node: &Node, method: &str, path: &str, content_length: usize, body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(node.admin()).expect("the node accepts connections");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     stream.set_write_timeout(Some(Duration::from_secs(2))).expect("a timeout can be set");
@@ -27,7 +27,7 @@ fn send(node: &Node, method: &str, path: &str, content_length: usize, body: &[u8
 }
 
 /// Status and body of an answer.
-fn answer(mut stream: TcpStream) -> (u16, String) {
+pub(super) fn answer(mut stream: TcpStream) -> (u16, String) {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     let answer = String::from_utf8(answer).expect("answers are text");
@@ -36,11 +36,11 @@ fn answer(mut stream: TcpStream) -> (u16, String) {
     (status.unwrap_or_else(|| panic!("no answer: {answer:?}")), body.unwrap_or_default())
 }
 
-fn ask(node: &Node, method: &str, path: &str, body: &[u8]) -> (u16, String) {
+pub(super) fn ask(node: &Node, method: &str, path: &str, body: &[u8]) -> (u16, String) {
     answer(send(node, method, path, body.len(), body))
 }
 
-fn upload(node: &Node, plugin: &[u8]) -> (String, u16, String) {
+pub(super) fn upload(node: &Node, plugin: &[u8]) -> (String, u16, String) {
     let sha256 = Sha256::digest(plugin).iter().fold(String::new(), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("a string takes what is written");
         hex
@@ -50,7 +50,7 @@ fn upload(node: &Node, plugin: &[u8]) -> (String, u16, String) {
 }
 
 /// A request to check a pipeline of one stage with this plugin.
-fn pipeline_with(sha256: &str, config: &str, limits: &str) -> Vec<u8> {
+pub(super) fn pipeline_with(sha256: &str, config: &str, limits: &str) -> Vec<u8> {
     let text = format!(
         "pipeline: p\nplugins: {{a: {{file: a.wasm, config: {config}, limits: {limits}}}}}\n\
          stages: {{s: {{from: {TOPIC}, plugin: a, to: {TOPIC}-out}}}}\ntopics: {{{TOPIC}-out: {{partitions: 1}}}}\n"
@@ -105,7 +105,7 @@ fn a_component_that_is_hard_to_compile_takes_nothing_from_the_node() {
     assert_unharmed(node);
 }
 
-fn send_check(node: &Node, request: &[u8]) -> TcpStream {
+pub(super) fn send_check(node: &Node, request: &[u8]) -> TcpStream {
     send(node, "POST", "/v1/pipelines/validate", request.len(), request)
 }
 

@@ -1,6 +1,8 @@
 //! Does what a record's value says, all of it things that a host must survive. Other values are passed on. With the
 //! configuration `never_start: true`, it never starts.
 
+use std::time::{Duration, Instant};
+
 use millstream_sdk::prelude::*;
 
 #[derive(serde::Deserialize)]
@@ -41,6 +43,23 @@ fn hostile(record: Record, out: &mut Output, _config: &Config) -> Result<()> {
         b"flood outputs" => loop {
             out.record(&record).value("flood").emit()?;
         },
+        b"giant output" => (0..40).try_for_each(|_| out.record(&record).value(vec![1; 1 << 20]).emit())?,
+        b"trap half way" => {
+            out.record(&record).value("half").emit()?;
+            log::error("half way");
+            std::process::abort();
+        }
+        b"flood handles" => flood_handles(),
+        b"sleep" => std::thread::sleep(Duration::from_secs(24 * 60 * 60)),
+        b"a million calls" => {
+            for _ in 0..1_000_000 {
+                std::hint::black_box(Instant::now());
+            }
+        }
+        b"call for ever" => loop {
+            std::hint::black_box(Instant::now());
+        },
+        b"huge argument" => log::info("x".repeat(128 << 20)),
         b"flood log" => (0..100_000).for_each(|line| log::error(format!("\u{1b}[31mline {line}"))),
         b"abort" => std::process::abort(),
         b"reject" => return Err(Error::reject("told to reject")),
@@ -55,4 +74,18 @@ fn hostile(record: Record, out: &mut Output, _config: &Config) -> Result<()> {
 #[expect(unconditional_recursion, reason = "it is to exhaust the stack")]
 fn recurse(depth: u64) -> u64 {
     recurse(std::hint::black_box(depth) + 1) + 1
+}
+
+/// Asks for one thing to wait for after the other, and lets go of none.
+#[cfg(target_family = "wasm")]
+fn flood_handles() {
+    let mut held = Vec::new();
+    loop {
+        held.push(wasip2::clocks::monotonic_clock::subscribe_duration(u64::MAX));
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn flood_handles() {
+    panic!("there is no host to flood");
 }
