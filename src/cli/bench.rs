@@ -90,9 +90,28 @@ struct LoadArgs {
     #[arg(long)]
     no_key: bool,
 
+    /// Send JSON objects, with a number in `status`, instead of text
+    #[arg(long)]
+    json_values: bool,
+
     /// Have the client number its batches, so that retries leave no duplicates (needs --acks all)
     #[arg(long)]
     idempotent: bool,
+}
+
+impl LoadArgs {
+    fn shape(&self) -> payload::Shape {
+        payload::Shape::of(self.json_values)
+    }
+
+    /// An object has members that it can't do without.
+    fn check_size(&self) -> Result<(), Failure> {
+        let bytes_min = self.shape().bytes_min();
+        if self.size < bytes_min {
+            return Err(Failure::Usage(format!("--size must be at least {bytes_min} with --json-values")));
+        }
+        Ok(())
+    }
 }
 
 /// Payloads come from a buffer that is made before the clock starts.

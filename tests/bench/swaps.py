@@ -14,22 +14,17 @@ the longest time without a copy around it, beside the same without a swap.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import random
-import shutil
-import signal
-import subprocess
-import tempfile
 import threading
 import time
-import urllib.request
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+from node import BINARY, ROOT, Node
+
 PARTITIONS = 6
 VALUE_BYTES = 100
 PIPELINE = """pipeline: swaps
@@ -39,47 +34,19 @@ stages:
 """
 
 
-class Node:
-    def __init__(self, binary, directory, kafka, admin):
-        self.command = [binary, "up", "--data-dir", directory, "--listen", kafka, "--admin", admin]
-        self.admin = f"http://{admin}"
-        self.start()
+def deploy(node, sha256):
+    path = "/v1/pipelines/swaps/plugins/identity/deploy"
+    return json.loads(node.request("POST", path, json.dumps({"sha256": sha256}).encode()))
 
-    def start(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self.process.stdout.readline().startswith("ready"), "the node does not start"
 
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self):
-        self.process.terminate()
-        assert self.process.wait(30) == 0, "the node did not stop cleanly"
-
-    def request(self, method, path, body=None, content="application/json"):
-        request = urllib.request.Request(self.admin + path, data=body, method=method)
-        request.add_header("content-type", content)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return response.read()
-
-    def upload(self, component):
-        sha256 = hashlib.sha256(component).hexdigest()
-        self.request("PUT", f"/v1/plugins/{sha256}", component, "application/wasm")
-        return sha256
-
-    def deploy(self, sha256):
-        path = "/v1/pipelines/swaps/plugins/identity/deploy"
-        return json.loads(self.request("POST", path, json.dumps({"sha256": sha256}).encode()))
-
-    def swap_buckets(self):
-        text = self.request("GET", "/metrics").decode()
-        buckets = {}
-        for line in text.splitlines():
-            if line.startswith("millstream_stage_plugin_swap_seconds_bucket"):
-                bound = float(line.split('le="')[1].split('"')[0].replace("+Inf", "inf"))
-                buckets[bound] = buckets.get(bound, 0) + int(float(line.split()[-1]))
-        return sorted(buckets.items())
+def swap_buckets(node):
+    text = node.request("GET", "/metrics").decode()
+    buckets = {}
+    for line in text.splitlines():
+        if line.startswith("millstream_stage_plugin_swap_seconds_bucket"):
+            bound = float(line.split('le="')[1].split('"')[0].replace("+Inf", "inf"))
+            buckets[bound] = buckets.get(bound, 0) + int(float(line.split()[-1]))
+    return sorted(buckets.items())
 
 
 class Load(threading.Thread):
@@ -151,12 +118,12 @@ def main():
     parser.add_argument("--rate", type=int, default=50000)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--binary", default=os.path.join(ROOT, "target/release/millstream"))
+    parser.add_argument("--binary", default=BINARY)
     parser.add_argument("--plugin", default=os.path.join(ROOT, "target/guests/wasm32-wasip2/guest/identity.wasm"))
     options = parser.parse_args()
     dice = random.Random(options.seed)
-    directory, bootstrap = tempfile.mkdtemp(), "127.0.0.1:29192"
-    node = Node(options.binary, directory, bootstrap, "127.0.0.1:29744")
+    bootstrap = "127.0.0.1:29192"
+    node = Node(options.binary, bootstrap, "127.0.0.1:29744")
     topics = [NewTopic(name, PARTITIONS, 1) for name in ("in", "out")]
     creator = AdminClient({"bootstrap.servers": bootstrap})
     for created in creator.create_topics(topics).values():
@@ -166,8 +133,7 @@ def main():
     # The same code under two hashes: a custom section is for anyone.
     versions = [component, component + bytes([0, 3, 1, ord("n"), 7])]
     hashes = [node.upload(version) for version in versions]
-    body = {"file": "swaps.yaml", "text": PIPELINE, "plugins": {"identity.wasm": hashes[0]}}
-    node.request("POST", "/v1/pipelines", json.dumps(body).encode())
+    node.apply(PIPELINE, {"identity.wasm": versions[0]})
 
     load, copies = Load(bootstrap, options.rate), Copies(bootstrap)
     copies.start()
@@ -182,13 +148,13 @@ def main():
         swaps.append(time.monotonic())
         while True:
             try:
-                deployed = node.deploy(hashes[number % 2])
+                deployed = deploy(node, hashes[number % 2])
                 break
             except OSError:
                 time.sleep(0.05)
         assert deployed["swapped"] == ["copy"] or number in kill_at, deployed
         time.sleep(dice.uniform(0.05, 0.25))
-    buckets = node.swap_buckets()
+    buckets = swap_buckets(node)
     load.stopping.set()
     load.join()
     deadline = time.monotonic() + 60
@@ -199,7 +165,6 @@ def main():
     copies.join()
     copies.consumer.close()
     node.stop()
-    shutil.rmtree(directory)
 
     lost = load.acknowledged - copies.times.keys()
     doubled = sum(times - 1 for times in copies.times.values())

@@ -42,7 +42,8 @@ enum Subject {
     Field(Path),
 }
 
-#[transform]
+#[cfg_attr(not(feature = "typed"), transform)]
+#[cfg_attr(feature = "typed", transform(typed))]
 impl Transform for Filter {
     type Config = Config;
 

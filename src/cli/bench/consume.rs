@@ -48,6 +48,7 @@ pub(crate) struct ConsumeArgs {
 }
 
 pub(super) fn run(args: &ConsumeArgs, output: &mut Output) -> Result<(), Failure> {
+    args.load.check_size()?;
     let interrupt = Interrupt::watch().map_err(Failure::Signals)?;
     with_topic(&args.topic, |cluster, topic| {
         if topic.created {
@@ -77,7 +78,7 @@ fn fill(args: &ConsumeArgs, topic: &BenchTopic, interrupt: &Interrupt) -> Result
     let watch = Stopwatch::start();
     let deliveries = Arc::new(Deliveries::new(watch, 0));
     let producer = producer(&args.topic, &args.load, Arc::clone(&deliveries))?;
-    let payload = Payload::new(args.load.size);
+    let payload = Payload::new(args.load.size, args.load.shape());
     let load = Load {
         producer: &producer,
         topic: &topic.name,

@@ -14,8 +14,8 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message;
 
 use super::consume::{assigned_consumer, deal};
-use super::load::{Deliveries, Load, STAMP_BYTES, nanos_until, producer, rate};
-use super::payload::Payload;
+use super::load::{Deliveries, Load, nanos_until, producer, rate};
+use super::payload::{Payload, Shape};
 use super::percentiles::Latencies;
 use super::produce::{millis, seconds_between};
 use super::progress;
@@ -48,6 +48,10 @@ pub(crate) struct LatencyArgs {
     #[arg(long, default_value_t = 10_000.0, value_name = "N", value_parser = rate)]
     rate: f64,
 
+    /// Where the consumers read, such as a view of the topic or the output of a stage that reads it; without it, the topic
+    #[arg(long, value_name = "TOPIC")]
+    read_from: Option<String>,
+
     /// Consumers, each with its share of the partitions
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     consumers: u16,
@@ -57,6 +61,7 @@ pub(crate) struct LatencyArgs {
 struct Shared<'a> {
     watch: Stopwatch,
     mark: u64,
+    shape: Shape,
     counted_from_nanos: u64,
     received: AtomicU64,
     /// How many there are to receive: known when the last one was sent.
@@ -71,9 +76,10 @@ struct Received {
 }
 
 pub(super) fn run(args: &LatencyArgs, output: &mut Output) -> Result<(), Failure> {
-    if args.load.size < STAMP_BYTES {
+    let bytes_min = args.load.shape().stamped_bytes_min();
+    if args.load.size < bytes_min {
         return Err(Failure::Usage(format!(
-            "--size must be at least {STAMP_BYTES}: a record carries its time"
+            "--size must be at least {bytes_min}: a record carries its time"
         )));
     }
     let interrupt = Interrupt::watch().map_err(Failure::Signals)?;
@@ -87,12 +93,18 @@ fn measure(
     interrupt: &Interrupt,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let ends = cluster.offsets(&topic.partitions, Position::End)?;
+    let ends = match &args.read_from {
+        Some(other) => {
+            let partitions: Vec<_> = cluster.topic(other)?.topic_partitions().collect();
+            cluster.offsets(&partitions, Position::End)?
+        }
+        None => cluster.offsets(&topic.partitions, Position::End)?,
+    };
     let mut consumers = Vec::new();
     for share in deal(&ends, args.consumers) {
         consumers.push(assigned_consumer(&args.topic, &share, "false")?);
     }
-    let payload = Payload::new(args.load.size);
+    let payload = Payload::new(args.load.size, args.load.shape());
     let watch = Stopwatch::start();
     // A share of the records at a rate takes as long as all of them at the rate divided by the share.
     let counted_from_nanos = nanos_until(args.load.records, args.rate / WARM_UP);
@@ -101,6 +113,7 @@ fn measure(
     let shared = Shared {
         watch,
         mark: RandomState::new().build_hasher().finish(),
+        shape: payload.shape(),
         counted_from_nanos,
         received: AtomicU64::new(0),
         expected: AtomicU64::new(u64::MAX),
@@ -161,7 +174,7 @@ fn receive(consumer: &BaseConsumer<LogToTracing>, shared: &Shared<'_>) -> Receiv
         match consumer.poll(POLL) {
             Some(Ok(message)) => {
                 let now = shared.watch.nanos();
-                if let Some(due_nanos) = message.payload().and_then(|value| due_time(value, shared.mark)) {
+                if let Some(due_nanos) = message.payload().and_then(|value| shared.due_time(value)) {
                     quiet = Stopwatch::start();
                     received.last_nanos = now;
                     shared.received.fetch_add(1, Ordering::Relaxed);
@@ -184,24 +197,10 @@ fn receive(consumer: &BaseConsumer<LogToTracing>, shared: &Shared<'_>) -> Receiv
     }
 }
 
-/// When the record was due, where it is one of this run.
-fn due_time(value: &[u8], mark: u64) -> Option<u64> {
-    let (stamp, _) = value.split_first_chunk::<STAMP_BYTES>()?;
-    let (due, rest) = stamp.split_first_chunk::<8>()?;
-    (rest == mark.to_le_bytes()).then(|| u64::from_le_bytes(*due))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::due_time;
-
-    #[test]
-    fn only_records_of_this_run_have_a_due_time() {
-        let mut value = [0_u8; 20];
-        value[..8].copy_from_slice(&7_u64.to_le_bytes());
-        value[8..16].copy_from_slice(&9_u64.to_le_bytes());
-        assert_eq!(due_time(&value, 9), Some(7));
-        assert_eq!(due_time(&value, 8), None);
-        assert_eq!(due_time(&value[..15], 9), None);
+impl Shared<'_> {
+    /// When the record was due, where it is one of this run.
+    fn due_time(&self, value: &[u8]) -> Option<u64> {
+        let stamp = self.shape.stamp_of(value)?;
+        (stamp.mark == self.mark).then_some(stamp.due_nanos)
     }
 }

@@ -10,7 +10,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
-use super::payload::{Key, Payload};
+use super::payload::{Key, Payload, Stamp};
 use super::percentiles::Latencies;
 use super::progress::RECORDS_PER_STEP;
 use super::{LoadArgs, TopicArgs};
@@ -29,9 +29,6 @@ const AWAKE_NANOS: u64 = 200_000;
 const NAP: Duration = Duration::from_micros(100);
 /// Records that wait in the client, however small they are.
 const RECORDS_WAITING_MAX: &str = "2000000";
-
-/// Bytes at the front of a value that carry its due time and the mark of its run.
-pub(super) const STAMP_BYTES: usize = 16;
 
 /// What became of the records, counted as the reports arrive.
 pub(super) struct Deliveries {
@@ -133,7 +130,7 @@ pub(super) struct Load<'a> {
     pub(super) payload: &'a Payload,
     /// Records per second; none sends as fast as it can.
     pub(super) rate: Option<f64>,
-    /// Puts the due time and this mark in front of each value.
+    /// Puts the due time and this mark into each value.
     pub(super) stamp: Option<u64>,
     pub(super) watch: Stopwatch,
     pub(super) interrupt: &'a Interrupt,
@@ -173,8 +170,7 @@ impl Load<'_> {
                 None => self.payload.value(sequence),
                 Some(mark) => {
                     stamped.copy_from_slice(self.payload.value(sequence));
-                    stamped[..8].copy_from_slice(&due_nanos.to_le_bytes());
-                    stamped[8..STAMP_BYTES].copy_from_slice(&mark.to_le_bytes());
+                    self.payload.shape().put_stamp(&mut stamped, Stamp { due_nanos, mark });
                     &stamped
                 }
             };

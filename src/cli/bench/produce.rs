@@ -29,12 +29,13 @@ pub(crate) struct ProduceArgs {
 }
 
 pub(super) fn run(args: &ProduceArgs, output: &mut Output) -> Result<(), Failure> {
+    args.load.check_size()?;
     let interrupt = Interrupt::watch().map_err(Failure::Signals)?;
     with_topic(&args.topic, |_, topic| {
         let watch = Stopwatch::start();
         let deliveries = Arc::new(Deliveries::new(watch, 0));
         let producer = producer(&args.topic, &args.load, Arc::clone(&deliveries))?;
-        let payload = Payload::new(args.load.size);
+        let payload = Payload::new(args.load.size, args.load.shape());
         let load = Load {
             producer: &producer,
             topic: &topic.name,
