@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stage::PARALLELISM_MAX;
+
 /// Largest component that is accepted. Interpreters of scripting languages take some tens of megabytes.
 pub const COMPONENT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Tasks of all stages of a node together: each is a thread and a member of a group.
@@ -19,6 +21,8 @@ const TIMEOUT_MS_CEILING: u64 = 10 * 60 * 1000;
 const INIT_TIMEOUT_MS_CEILING: u64 = 30 * 1000;
 const OUTPUT_BYTES_CEILING: u32 = 256 * 1024 * 1024;
 const OUTPUTS_PER_RECORD_CEILING: u32 = 100_000;
+/// Each thread of a part of a pipeline takes one core at most: this is no limit.
+const CPU_PERCENT_CEILING: u32 = 100 * PARALLELISM_MAX;
 /// Outputs that a call may return whatever the size of its batch.
 pub const OUTPUTS_BASE: usize = 1024;
 /// Outputs of one call beyond which the fan-out no longer counts: a plugin may still keep every record of a larger
@@ -41,6 +45,9 @@ pub struct PluginLimits {
     pub output_bytes_max: u32,
     /// Outputs of one call: this for each input record, and [`OUTPUTS_BASE`].
     pub outputs_per_record_max: u32,
+    /// Processor time over time, in percent of one core: of all instances of the plugin in a part of a pipeline together,
+    /// on each node. What a call takes beyond it is paid for afterwards: the plugin waits before the next one.
+    pub cpu_percent_max: u32,
 }
 
 impl Default for PluginLimits {
@@ -51,6 +58,7 @@ impl Default for PluginLimits {
             init_timeout_ms: 5000,
             output_bytes_max: 32 * 1024 * 1024,
             outputs_per_record_max: 64,
+            cpu_percent_max: CPU_PERCENT_CEILING,
         }
     }
 }
@@ -76,7 +84,8 @@ impl PluginLimits {
         check("init_timeout_ms", self.init_timeout_ms, 1, INIT_TIMEOUT_MS_CEILING)?;
         check("output_bytes_max", self.output_bytes_max.into(), 1024, OUTPUT_BYTES_CEILING.into())?;
         let outputs = self.outputs_per_record_max.into();
-        check("outputs_per_record_max", outputs, 1, OUTPUTS_PER_RECORD_CEILING.into())
+        check("outputs_per_record_max", outputs, 1, OUTPUTS_PER_RECORD_CEILING.into())?;
+        check("cpu_percent_max", self.cpu_percent_max.into(), 1, CPU_PERCENT_CEILING.into())
     }
 
     pub(crate) fn call_timeout(&self) -> Duration {

@@ -13,6 +13,7 @@
 mod assemble;
 mod chain;
 mod chains;
+mod cpu_share;
 mod dead_letter;
 mod deployment;
 mod isolate;
@@ -63,7 +64,7 @@ pub(crate) use tap::TappedBatch;
 pub(crate) use task::run_stage;
 pub(crate) use topic::OutputTopic;
 pub(crate) use unit::UnitCounts;
-pub(crate) use usage::{CallUsage, InstanceUsage, PluginUsage};
+pub(crate) use usage::{CallUsage, InstanceUsage};
 
 #[cfg(test)]
 mod tests;

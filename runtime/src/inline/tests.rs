@@ -218,3 +218,33 @@ async fn a_version_that_crashes_is_taken_back() {
     assert_eq!(events.try_recv().unwrap().rolled_back.to, 1);
     assert_eq!(fixture.runtime.inlines("test")[0].generation(), generation + 2);
 }
+
+/// A plugin that has to wait for its share of the processor is late, and is not called for a batch that nobody waits for.
+#[tokio::test]
+async fn a_plugin_without_a_share_of_the_processor_is_late() {
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec(1, &guests::busy(1_000_000_000));
+    spec.budget = Duration::from_secs(1);
+    spec.stage.parallelism = 1;
+    spec.stage.plugins[0].limits =
+        PluginLimits { call_timeout_ms: 60_000, cpu_percent_max: 1, ..PluginLimits::default() };
+    fixture.apply(vec![spec.clone()]).await;
+    let usage = || fixture.runtime.status()[0].plugins[0].usage.clone();
+    // It may be late already, and works nevertheless.
+    let _ = fixture.map(&["a"]).await;
+    while usage().calls == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..2 {
+        let late = fixture.map(&["b"]).await.unwrap_err();
+        assert_eq!(late, InlineError::Late { budget: spec.budget });
+    }
+    assert!(usage().calls == 1 && usage().throttled_us > 0, "{:?}", usage());
+    // Another version answers at once.
+    let mut other = fixture.spec(2, &guests::identity());
+    other.budget = spec.budget;
+    other.stage.parallelism = 1;
+    fixture.apply(vec![other]).await;
+    while fixture.map(&["c"]).await != Ok(InlineAnswer::Unchanged) {}
+    fixture.runtime.shutdown().await;
+}

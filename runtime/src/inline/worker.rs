@@ -66,17 +66,46 @@ impl Worker {
             if started.is_ok() {
                 self.shared.set_state(StageState::Running);
             }
-            let Some(Job { batch, reply }) = self.next_job().await else { return };
+            let Some(Job { batch, mut reply }) = self.next_job().await else { return };
             // Whoever asked may have given up.
             if reply.is_closed() {
                 continue;
             }
-            let answer = match started.or(self.follow().await) {
+            let mut ready = started.or(self.follow().await);
+            while ready.is_ok() && self.is_in_debt(batch.partition) {
+                if !self.pay(batch.partition, &mut reply).await {
+                    break;
+                }
+                ready = self.follow().await;
+            }
+            let answer = match ready {
+                // It was late while the plugin had to wait.
+                Ok(()) if reply.is_closed() => continue,
                 Ok(()) => self.map(&batch).await,
                 Err(error) => Err(error),
             };
             // It fails if nobody waits any more.
             let _ = reply.send(answer);
+        }
+    }
+
+    fn is_in_debt(&self, partition: i32) -> bool {
+        self.chains.as_ref().is_some_and(|chains| chains.of(partition).is_in_debt())
+    }
+
+    /// Waits until the plugins' shares of the processor allow another call, or another version comes. False if nobody
+    /// waits for the answer any more.
+    async fn pay(
+        &self,
+        partition: i32,
+        reply: &mut oneshot::Sender<Result<InlineAnswer, InlineError>>,
+    ) -> bool {
+        let chains = self.chains.as_ref().expect("they were started before");
+        tokio::select! {
+            biased;
+            () = reply.closed() => false,
+            () = self.shared.deployments.replaced(chains.generation()) => true,
+            () = chains.of(partition).pay() => true,
         }
     }
 
@@ -181,15 +210,7 @@ impl Worker {
     ) -> Result<bool, InlineError> {
         let chains = self.chains.as_mut().expect("they were started before");
         let reason = error.to_string();
-        let crash = Crash {
-            generation: chains.generation(),
-            canary: chains.is_canary(partition),
-            index,
-            reason: &reason,
-            again,
-            now: self.shared.clock().monotonic(),
-            wall_ms: self.shared.clock().wall_ms(),
-        };
+        let crash = Crash::of(chains, partition, index, &reason, again);
         let may_try = self.shared.crashed(crash) != AfterCrash::GiveUp;
         if self.shared.deployments.is_current(chains.generation()) {
             let restarted = chains.of_mut(partition).restart(index).await;

@@ -130,6 +130,7 @@ fn limits() -> Value {
         init_timeout_ms,
         output_bytes_max,
         outputs_per_record_max,
+        cpu_percent_max,
     } = PluginLimits::default();
     json!({
         "type": ["object", "null"],
@@ -140,6 +141,8 @@ fn limits() -> Value {
             "init_timeout_ms": { "type": "integer", "minimum": 1, "default": init_timeout_ms },
             "output_bytes_max": { "type": "integer", "minimum": 1024, "default": output_bytes_max },
             "outputs_per_record_max": { "type": "integer", "minimum": 1, "default": outputs_per_record_max },
+            "cpu_percent_max": { "type": "integer", "minimum": 1, "maximum": cpu_percent_max, "default": cpu_percent_max,
+                "description": "Of one core, by all instances of the plugin in its part of the pipeline, on each node" },
         },
     })
 }

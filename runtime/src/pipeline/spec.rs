@@ -245,6 +245,9 @@ fn limits(node: &Node, what: &str, problems: &mut Problems) -> PluginLimits {
     if let Some(value) = narrow(take("outputs_per_record_max", problems)) {
         limits.outputs_per_record_max = value;
     }
+    if let Some(value) = narrow(take("cpu_percent_max", problems)) {
+        limits.cpu_percent_max = value;
+    }
     fields.finish(problems);
     if let Err(error) = limits.validate() {
         problems.error(node.place, format!("the limits of {what}: {error}"), None);

@@ -22,7 +22,10 @@ use crate::engine::EngineState;
 use crate::limits::PluginLimits;
 use crate::outputs::cut;
 use crate::runner::Session;
-use crate::stage::{CallUsage, InstanceUsage, PluginUsage};
+use crate::stage::{CallUsage, InstanceUsage};
+
+/// A turn counts as one, when it has become so old, although the plugin goes on.
+const TURN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A granted file that a plugin has opened.
 #[expect(unreachable_pub, reason = "the generated code exports it again")]
@@ -52,12 +55,16 @@ struct Turn {
     cpu_began: Duration,
     records_in: usize,
     records_out: usize,
+    /// What was computed until then counts against the plugin's share of the processor.
+    charged: Duration,
+    cpu_charged: Duration,
 }
 
 impl Turn {
-    fn new(usage: Arc<PluginUsage>, clock: SharedClock) -> Self {
+    fn new(usage: InstanceUsage, clock: SharedClock) -> Self {
         let (began, cpu_began) = (clock.monotonic(), clock.thread_cpu());
-        Self { usage: InstanceUsage::new(usage, 0), clock, began, cpu_began, records_in: 0, records_out: 0 }
+        let (charged, cpu_charged) = (began, cpu_began);
+        Self { usage, clock, began, cpu_began, records_in: 0, records_out: 0, charged, cpu_charged }
     }
 
     /// The plugin is about to wait, or has ended.
@@ -72,6 +79,12 @@ impl Turn {
     fn begin(&mut self, records_in: usize) {
         (self.began, self.cpu_began) = (self.clock.monotonic(), self.clock.thread_cpu());
         (self.records_in, self.records_out) = (records_in, 0);
+    }
+
+    fn charge(&mut self) {
+        let (now, cpu) = (self.clock.monotonic(), self.clock.thread_cpu());
+        self.usage.charge(self.charged, cpu.saturating_sub(self.cpu_charged));
+        (self.charged, self.cpu_charged) = (now, cpu);
     }
 }
 
@@ -101,7 +114,8 @@ impl RunnerInstance {
     ) -> std::result::Result<Self, (Box<Session>, StartError)> {
         let Pre::Runner(pre) = &plugin.pre else { return Err((Box::new(session), StartError::Role)) };
         let InstanceConfig { config, limits, log, clock, names: _ } = config;
-        let turn = Turn::new(session.shared().usage(0), Arc::clone(&clock));
+        let usage = InstanceUsage::new(session.shared().usage(0), 0, limits.cpu_percent_max);
+        let turn = Turn::new(usage, Arc::clone(&clock));
         let state = RunnerState {
             host: HostState::new(GuardedLog::new(log, clock), limits.memory_bytes_max),
             session,
@@ -194,6 +208,21 @@ impl RunnerState {
     fn end_turn(&mut self, is_failed: bool) {
         let memory_bytes = self.host.limiter.memory_bytes();
         self.turn.end(memory_bytes, is_failed);
+        self.turn.charge();
+    }
+
+    /// Called when the guest lets the host work for it: a plugin that has used up its share of the processor waits, unless
+    /// it is told to stop. A plugin that never waits by itself is seen at work, too.
+    async fn pay(&mut self) {
+        if self.turn.clock.monotonic().saturating_sub(self.turn.began) > TURN_TIME_MAX {
+            self.end_turn(false);
+            self.turn.begin(0);
+        }
+        self.turn.charge();
+        let before = self.turn.clock.monotonic();
+        self.session.unless_stopped(self.turn.usage.pay(&self.turn.clock)).await.unwrap_or(());
+        // To wait is no part of a turn.
+        self.turn.began += self.turn.clock.monotonic().saturating_sub(before);
     }
 }
 

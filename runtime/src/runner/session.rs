@@ -153,7 +153,7 @@ impl Session {
         }
     }
 
-    async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T> {
+    pub(crate) async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Result<T> {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(SessionError::Stopping),

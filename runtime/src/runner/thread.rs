@@ -185,15 +185,8 @@ impl Runner {
         self.shared.metrics.count_error(error.kind());
         self.crashes += 1;
         let reason = error.to_string();
-        let crash = Crash {
-            generation: deployment.generation,
-            canary: false,
-            index: 0,
-            reason: &reason,
-            again: self.crashes >= CRASHES_MAX,
-            now: self.shared.clock().monotonic(),
-            wall_ms: self.shared.clock().wall_ms(),
-        };
+        let (generation, again) = (deployment.generation, self.crashes >= CRASHES_MAX);
+        let crash = Crash { generation, canary: false, index: 0, reason: &reason, again };
         match self.shared.crashed(crash) {
             AfterCrash::Again => Next::Later { reason },
             AfterCrash::RolledBack(_) => Next::Now,

@@ -68,8 +68,11 @@ impl Chain {
             let mut config = link.instance_config(spec, clock);
             config.log = shared.keep_lines(link, config.log);
             let (name, plugin) = (link.name.clone(), Arc::clone(&link.plugin));
+            let (began, cpu_began) = (clock.monotonic(), clock.thread_cpu());
             let instance = Instance::start(&plugin, config.clone()).await.map_err(|error| (index, error))?;
-            let usage = InstanceUsage::new(shared.usage(index), instance.memory_bytes());
+            let (memory, cpu_percent) = (instance.memory_bytes(), config.limits.cpu_percent_max);
+            let usage = InstanceUsage::new(shared.usage(index), memory, cpu_percent);
+            usage.charge(began, clock.thread_cpu().saturating_sub(cpu_began));
             links.push(Link { name, instance, usage, out: Transformed::default(), plugin, config });
         }
         let topics = spec.to.clone();
@@ -80,8 +83,23 @@ impl Chain {
     /// Puts another instance in the place of one that crashed. Of the others each keeps its state.
     pub(crate) async fn restart(&mut self, index: usize) -> Result<(), StartError> {
         let link = &mut self.links[index];
-        link.instance = Instance::start(&link.plugin, link.config.clone()).await?;
+        let (began, cpu_began) = (self.clock.monotonic(), self.clock.thread_cpu());
+        let started = Instance::start(&link.plugin, link.config.clone()).await;
+        link.usage.charge(began, self.clock.thread_cpu().saturating_sub(cpu_began));
+        link.instance = started?;
         Ok(())
+    }
+
+    /// Whether `pay` would wait.
+    pub(crate) fn is_in_debt(&self) -> bool {
+        self.links.iter().any(|link| link.usage.is_in_debt(&self.clock))
+    }
+
+    /// Waits until each plugin's share of the processor allows another batch. This may be dropped at any time.
+    pub(crate) async fn pay(&self) {
+        for link in &self.links {
+            link.usage.pay(&self.clock).await;
+        }
     }
 
     pub(crate) fn last_name(&self) -> Option<String> {
@@ -114,6 +132,7 @@ impl Chain {
             let cpu = self.clock.thread_cpu().saturating_sub(cpu_before);
             let records = result.as_ref().ok().map(|()| (current.len(), link.out.outputs.len()));
             link.usage.count(&CallUsage { time, cpu, records }, link.instance.memory_bytes());
+            link.usage.charge(before, cpu);
             metrics.observe_call(index, time);
             result.map_err(|error| (index, error))?;
             for rejected in &link.out.rejected {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::chains::Chains;
 use super::spec::{Previous, StagePlugin};
+use crate::clock::SharedClock;
 
 /// So many crashes of a plugin within `CRASHES_TIME`, and a version that has a previous one goes back to it.
 const CRASHES_MAX: usize = 3;
@@ -91,7 +92,7 @@ pub(crate) enum AfterCrash {
     GiveUp,
 }
 
-/// Who crashed, and when.
+/// Who crashed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Crash<'a> {
     pub(crate) generation: u64,
@@ -101,8 +102,14 @@ pub(crate) struct Crash<'a> {
     pub(crate) reason: &'a str,
     /// Whether this batch, or this start, was tried before.
     pub(crate) again: bool,
-    pub(crate) now: Duration,
-    pub(crate) wall_ms: i64,
+}
+
+impl<'a> Crash<'a> {
+    /// Of a plugin that had records of that partition.
+    pub(crate) fn of(chains: &Chains, partition: i32, index: usize, reason: &'a str, again: bool) -> Self {
+        let canary = chains.is_canary(partition);
+        Self { generation: chains.generation(), canary, index, reason, again }
+    }
 }
 
 /// The deployment of a running stage, shared by its tasks.
@@ -170,9 +177,10 @@ impl Deployments {
     }
 
     /// Decides what follows from a crash, and takes the version back if that is it.
-    pub(super) fn crashed(&self, crash: Crash<'_>) -> AfterCrash {
+    pub(super) fn crashed(&self, crash: Crash<'_>, clock: &SharedClock) -> AfterCrash {
+        let (now, wall_ms) = (clock.monotonic(), clock.wall_ms());
         let mut state = self.lock();
-        let Crash { generation, canary, index, reason, again, now, wall_ms } = crash;
+        let Crash { generation, canary, index, reason, again } = crash;
         if state.current.generation != generation {
             // Another task has taken it back meanwhile, or somebody deployed: that one decides.
             return AfterCrash::Again;

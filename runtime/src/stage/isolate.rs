@@ -30,6 +30,7 @@ impl Mill {
                 return Err(Halt::Asked);
             }
             let part = input.slice(range.clone());
+            self.pay(input.partition).await?;
             let chain = self.chains.of_mut(input.partition);
             let (plugin, error) = match chain.transform(&part, &self.shared.metrics).await {
                 Ok(()) => {

@@ -153,6 +153,7 @@ impl Mill {
                     Err(BatchError::Incomplete { .. }) => break,
                     Err(error) => return Err(self.failure("input", &error, fetched, position).into()),
                 };
+                self.pay(partition.partition).await?;
                 if !self.shared.deployments.is_current(self.chains.generation()) {
                     self.follow().await?;
                 }
@@ -220,6 +221,7 @@ impl Mill {
     async fn transform(&mut self, input: &InputBatch) -> Result<(), Unmapped> {
         let (mut retries, mut crashes) = (0, 0);
         loop {
+            self.pay(input.partition).await.map_err(Unmapped::Halt)?;
             let chain = self.chains.of_mut(input.partition);
             let (plugin, error) = match chain.transform(input, &self.shared.metrics).await {
                 Ok(()) => break,
@@ -253,6 +255,21 @@ impl Mill {
         Ok(())
     }
 
+    /// A plugin that has used up its share of the processor waits before its next call; another version of it does not
+    /// wait for that.
+    pub(super) async fn pay(&mut self, partition: i32) -> Result<(), Halt> {
+        if !self.chains.of(partition).is_in_debt() {
+            return Ok(());
+        }
+        self.hand_over(None).await;
+        tokio::select! {
+            biased;
+            () = self.finish.cancelled() => Err(Halt::Asked),
+            () = self.shared.deployments.replaced(self.chains.generation()) => Ok(()),
+            () = self.chains.of(partition).pay() => Ok(()),
+        }
+    }
+
     /// What is done need not wait for what is tried again.
     async fn wait(&mut self, reason: String, time: Duration) -> Result<(), Halt> {
         self.hand_over(None).await;
@@ -269,16 +286,7 @@ impl Mill {
         again: bool,
     ) -> Result<bool, Halt> {
         let reason = error.to_string();
-        let crash = Crash {
-            generation: self.chains.generation(),
-            canary: self.chains.is_canary(partition),
-            index,
-            reason: &reason,
-            again,
-            now: self.shared.clock().monotonic(),
-            wall_ms: self.shared.clock().wall_ms(),
-        };
-        match self.shared.crashed(crash) {
+        match self.shared.crashed(Crash::of(&self.chains, partition, index, &reason, again)) {
             AfterCrash::GiveUp => return Ok(false),
             AfterCrash::Again | AfterCrash::RolledBack(_) => {}
         }
@@ -457,9 +465,8 @@ pub(crate) async fn start_chains(shared: &Arc<StageShared>, task: u32) -> Result
         if matches!(halt, Halt::NoRoom(_)) {
             return Err(halt);
         }
-        let (now, wall_ms) = (shared.clock().monotonic(), shared.clock().wall_ms());
         let reason = error.to_string();
-        let crash = Crash { generation, canary, index, reason: &reason, again, now, wall_ms };
+        let crash = Crash { generation, canary, index, reason: &reason, again };
         if shared.crashed(crash) == AfterCrash::GiveUp {
             return Err(halt);
         }

@@ -394,7 +394,7 @@ impl StageShared {
     /// Decides what follows from a crash of a plugin. What a rollback means for the plugin's versions is for others
     /// to write down.
     pub(crate) fn crashed(&self, crash: Crash<'_>) -> AfterCrash {
-        let decided = self.deployments.crashed(crash);
+        let decided = self.deployments.crashed(crash, &self.clock);
         let AfterCrash::RolledBack(rolled_back) = &decided else { return decided };
         let StageSpec { pipeline, name, .. } = &self.spec;
         let RolledBack { plugin, from, to, reason, .. } = rolled_back;

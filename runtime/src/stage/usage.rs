@@ -1,13 +1,18 @@
 //! What a plugin takes: its calls, their times, its processor time and its memory. Of all its instances in a stage, and
-//! of all its versions.
+//! of all its versions. Its share of the processor is that of all of them together, too.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::cpu_share::CpuShare;
+use crate::clock::SharedClock;
+
 /// Calls whose times the percentiles are of.
 const RECENT_CALLS: usize = 1024;
+/// Whoever waits for its share of the processor looks at the clock so often.
+const LOOK_UP_MAX: Duration = Duration::from_millis(250);
 
 /// The usage of one plugin of a stage's chain, which its instances share.
 #[derive(Default)]
@@ -17,6 +22,8 @@ pub(crate) struct PluginUsage(Mutex<Counts>);
 struct Counts {
     status: UsageStatus,
     cpu: Duration,
+    throttled: Duration,
+    share: CpuShare,
     /// Times of the last calls in microseconds, in no order.
     recent_us: Vec<u32>,
     /// Which of them is overwritten next.
@@ -34,6 +41,8 @@ pub struct UsageStatus {
     pub records_out: u64,
     /// Processor time of the calls.
     pub cpu_us: u64,
+    /// How long its instances have waited because of `cpu_percent_max`.
+    pub throttled_us: u64,
     /// Instances that live now, and their memory.
     pub instances: u64,
     pub memory_bytes: u64,
@@ -54,7 +63,8 @@ impl PluginUsage {
     pub(crate) fn status(&self) -> UsageStatus {
         let (mut status, mut recent) = {
             let counts = self.lock();
-            let status = UsageStatus { cpu_us: micros(counts.cpu), ..counts.status.clone() };
+            let (cpu_us, throttled_us) = (micros(counts.cpu), micros(counts.throttled));
+            let status = UsageStatus { cpu_us, throttled_us, ..counts.status.clone() };
             (status, counts.recent_us.clone())
         };
         // Nobody who calls a plugin waits for this.
@@ -99,9 +109,11 @@ pub(crate) struct InstanceUsage {
 }
 
 impl InstanceUsage {
-    pub(crate) fn new(usage: Arc<PluginUsage>, memory_bytes: u64) -> Self {
+    /// Together with the others it may take so many percent of a core.
+    pub(crate) fn new(usage: Arc<PluginUsage>, memory_bytes: u64, cpu_percent: u32) -> Self {
         {
             let mut counts = usage.lock();
+            counts.share.set_percent(cpu_percent);
             counts.status.instances += 1;
             counts.status.memory_bytes += memory_bytes;
         }
@@ -113,6 +125,33 @@ impl InstanceUsage {
         counts.count(call);
         counts.status.memory_bytes = counts.status.memory_bytes - self.memory_bytes + memory_bytes;
         self.memory_bytes = memory_bytes;
+    }
+
+    /// So much was computed since `began`, in a call or not.
+    pub(crate) fn charge(&self, began: Duration, cpu: Duration) {
+        self.usage.lock().share.charge(began, cpu);
+    }
+
+    /// Whether `pay` would wait.
+    pub(crate) fn is_in_debt(&self, clock: &SharedClock) -> bool {
+        self.owed_until(clock.monotonic()).is_some()
+    }
+
+    /// Waits until the plugin's share of the processor allows another call. This may be dropped at any time.
+    pub(crate) async fn pay(&self, clock: &SharedClock) {
+        let mut now = clock.monotonic();
+        while let Some(until) = self.owed_until(now) {
+            while now < until {
+                let before = now;
+                tokio::time::sleep(until.saturating_sub(now).min(LOOK_UP_MAX)).await;
+                now = clock.monotonic();
+                self.usage.lock().throttled += now.saturating_sub(before);
+            }
+        }
+    }
+
+    fn owed_until(&self, now: Duration) -> Option<Duration> {
+        self.usage.lock().share.owed_until(now)
     }
 }
 
@@ -139,8 +178,8 @@ mod tests {
     #[test]
     fn calls_add_up_and_memory_is_that_of_live_instances() {
         let usage = Arc::new(PluginUsage::default());
-        let mut one = InstanceUsage::new(Arc::clone(&usage), 10);
-        let two = InstanceUsage::new(Arc::clone(&usage), 7);
+        let mut one = InstanceUsage::new(Arc::clone(&usage), 10, 100);
+        let two = InstanceUsage::new(Arc::clone(&usage), 7, 100);
         one.count(&call(5, Some((3, 4))), 30);
         one.count(&call(5, None), 20);
         let expected = UsageStatus {
@@ -150,6 +189,7 @@ mod tests {
             records_out: 4,
             // Parts of microseconds are not lost.
             cpu_us: 1,
+            throttled_us: 0,
             instances: 2,
             memory_bytes: 27,
             call_us_p50: 5,
@@ -166,7 +206,7 @@ mod tests {
         let usage = Arc::new(PluginUsage::default());
         let percentiles = || (usage.status().call_us_p50, usage.status().call_us_p99);
         assert_eq!(percentiles(), (0, 0), "nothing was called");
-        let mut instance = InstanceUsage::new(Arc::clone(&usage), 0);
+        let mut instance = InstanceUsage::new(Arc::clone(&usage), 0, 100);
         (1..=100).for_each(|us| instance.count(&call(us, Some((1, 1))), 0));
         assert_eq!(percentiles(), (50, 99));
         (0..RECENT_CALLS).for_each(|_| instance.count(&call(7, Some((1, 1))), 0));

@@ -56,6 +56,7 @@ impl timers::Host for RunnerState {
     async fn sleep(&mut self, milliseconds: u64) -> Result<(), timers::Error> {
         self.ticks = 0;
         self.end_turn(false);
+        self.pay().await;
         let slept = self.session.sleep(Duration::from_millis(milliseconds)).await;
         self.turn.begin(0);
         Ok(slept?)
@@ -86,6 +87,7 @@ fn invalid_metric(error: MetricError) -> metrics::Error {
 impl producer::Host for RunnerState {
     async fn send(&mut self, messages: Vec<producer::Message>) -> Result<(), producer::Error> {
         self.ticks = 0;
+        self.pay().await;
         let mut bodies = Vec::with_capacity(messages.len());
         for (at, message) in messages.iter().enumerate() {
             let mut body = Vec::new();
@@ -108,6 +110,7 @@ impl producer::Host for RunnerState {
 
     async fn send_packed(&mut self, messages: Vec<u8>) -> Result<(), producer::Error> {
         self.ticks = 0;
+        self.pay().await;
         let outgoing = Outgoing::unpack(&messages).map_err(producer::Error::Invalid)?;
         self.session.send(&outgoing).await?;
         self.turn.records_out += outgoing.len();
@@ -116,6 +119,7 @@ impl producer::Host for RunnerState {
 
     async fn flush(&mut self) -> Result<(), producer::Error> {
         self.ticks = 0;
+        self.pay().await;
         Ok(self.session.flush().await?)
     }
 }
@@ -128,6 +132,7 @@ impl positions::Host for RunnerState {
 
     async fn save(&mut self, position: Vec<u8>) -> Result<(), positions::Error> {
         self.ticks = 0;
+        self.pay().await;
         Ok(self.session.save_position(&position).await?)
     }
 }
@@ -136,6 +141,7 @@ impl RunnerState {
     async fn polled(&mut self, max_records: u32, timeout_ms: u32) -> Result<Vec<InputBatch>, SessionError> {
         self.ticks = 0;
         self.end_turn(false);
+        self.pay().await;
         let polled = self.session.poll(max_records, Duration::from_millis(timeout_ms.into())).await;
         self.turn.begin(polled.iter().flatten().map(InputBatch::len).sum());
         polled
@@ -166,6 +172,7 @@ impl consumer::Host for RunnerState {
 
     async fn commit(&mut self) -> Result<(), consumer::Error> {
         self.ticks = 0;
+        self.pay().await;
         Ok(self.session.commit().await?)
     }
 
@@ -174,6 +181,7 @@ impl consumer::Host for RunnerState {
         offsets: Vec<consumer::PartitionOffset>,
     ) -> Result<(), consumer::Error> {
         self.ticks = 0;
+        self.pay().await;
         let of = |offset: consumer::PartitionOffset| {
             Ok((partition(&offset.topic, offset.partition)?, offset.offset))
         };

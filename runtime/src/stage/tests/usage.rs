@@ -1,6 +1,23 @@
-//! What the status tells about what plugins take.
+//! What the status tells about what plugins take, and their share of the processor.
 
 use super::*;
+
+impl Fixture {
+    fn usage(&self) -> UsageStatus {
+        self.runtime.status()[0].plugins[0].usage.clone()
+    }
+
+    /// A stage whose plugin counts to `turns` for each batch, and may take so many percent of a core.
+    fn busy(&self, turns: u32, cpu_percent_max: u32) -> StageSpec {
+        let mut stage = self.stage(&[guests::busy(turns)]);
+        stage.plugins[0].limits =
+            PluginLimits { call_timeout_ms: 60_000, cpu_percent_max, ..PluginLimits::default() };
+        stage
+    }
+}
+
+/// Takes so long that at one percent of a core it is not paid for within any test.
+const LONG: u32 = 2_000_000_000;
 
 /// What a plugin took is told apart from its neighbours in the chain, and what its instances hold goes with them.
 #[tokio::test]
@@ -47,4 +64,57 @@ async fn the_status_counts_errors() {
         (2, 2, 2, 0),
         "{status:?}"
     );
+}
+
+/// However busy the machine is with other work: what a plugin has computed is within its share of the time that passed.
+#[tokio::test]
+async fn a_busy_plugin_takes_its_share_of_a_core() {
+    const PERCENT: u32 = 5;
+    let fixture = Fixture::new();
+    let clock = SystemClock::shared();
+    let began = clock.monotonic();
+    fixture.apply(vec![fixture.busy(3_000_000, PERCENT)]).await;
+    let mut batches = 0;
+    while fixture.usage().throttled_us == 0 {
+        fixture.append(0, &["a"]);
+        batches += 1;
+        fixture.until_committed(0, batches).await;
+    }
+    // Some more, of which each is paid for.
+    for _ in 0..20 {
+        fixture.append(0, &["a"]);
+    }
+    fixture.until_committed(0, batches + 20).await;
+    let usage = fixture.usage();
+    let elapsed_us = u64::try_from((clock.monotonic() - began).as_micros()).unwrap();
+    // What a second saves, and the last call, which is paid for afterwards.
+    let most = (elapsed_us + 1_000_000) * u64::from(PERCENT) / 100 + usage.cpu_us / usage.calls * 3;
+    assert!(usage.cpu_us <= most, "{usage:?}: more than {most} us in {elapsed_us} us");
+    assert!(usage.throttled_us <= elapsed_us, "{usage:?}");
+    fixture.runtime.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_waits_for_its_share_is_stopped_and_replaced_at_once() {
+    let fixture = Fixture::new();
+    fixture.apply(vec![fixture.busy(LONG, 1)]).await;
+    ["a", "b", "c"].iter().for_each(|value| fixture.append(0, &[value]));
+    fixture.until(|| fixture.usage().throttled_us > 0).await;
+    // What it has done is committed before it waits; the rest is not done.
+    fixture.until_committed(0, 1).await;
+    assert_eq!((fixture.usage().calls, fixture.cluster.read("out", 0).len()), (1, 1));
+    fixture.apply(vec![fixture.busy(1, 100)]).await;
+    fixture.until_committed(0, 3).await;
+    assert_eq!(fixture.usage().calls, 3);
+
+    fixture.append(0, &["d"]);
+    fixture.until_committed(0, 4).await;
+    fixture.apply(vec![fixture.busy(LONG, 1)]).await;
+    (0..2).for_each(|_| fixture.append(0, &["e"]));
+    let throttled = fixture.usage().throttled_us;
+    fixture.until(|| fixture.usage().throttled_us > throttled).await;
+    tokio::time::timeout(DEADLINE, fixture.runtime.shutdown())
+        .await
+        .expect("it does not wait for the plugin");
+    assert_eq!(fixture.cluster.committed("test.stage", "in", 0).unwrap().next_offset, 5);
 }
