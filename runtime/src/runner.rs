@@ -17,6 +17,7 @@
 mod check;
 mod desk;
 mod outgoing;
+mod poison;
 mod reading;
 mod session;
 mod spec;

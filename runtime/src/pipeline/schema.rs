@@ -116,7 +116,7 @@ fn runner(required: &[&str]) -> Value {
     });
     if required.contains(&"from") {
         let stage = stage();
-        for key in ["from", "group", "parallelism"] {
+        for key in ["from", "group", "parallelism", "on_error"] {
             runner["properties"][key] = stage["properties"][key].clone();
         }
     }
@@ -215,7 +215,7 @@ fn stage() -> Value {
             "parallelism": { "type": "integer", "minimum": 1, "maximum": PARALLELISM_MAX, "default": 1 },
             "compression": { "enum": names, "default": "none" },
             "on_error": {
-                "description": "What happens to a record that a plugin rejects",
+                "description": "What happens to a record that a plugin rejects, or crashes at",
                 "default": "stop",
                 "oneOf": [
                     { "enum": ["stop", "skip"] },

@@ -77,6 +77,7 @@ pub(crate) async fn run_runner<F: PortFactory>(
     };
     let mut desk = Desk {
         factory: &*factory,
+        stop: stop.clone(),
         request: PortRequest::of(&shared.spec, task),
         port: None,
         receiver,
@@ -98,6 +99,7 @@ pub(crate) async fn run_runner<F: PortFactory>(
 
 struct Desk<'a, F: PortFactory> {
     factory: &'a F,
+    stop: CancellationToken,
     request: PortRequest,
     /// None, until it is needed; and after an error that it does not go on from.
     port: Option<F::Port>,
@@ -138,9 +140,14 @@ impl<F: PortFactory> Desk<'_, F> {
                 };
                 let _ = reply.send(found);
             }
-            Request::Commit { commit, reply } => {
+            Request::Commit { commit, mut reply } => {
+                let stop = self.stop.clone();
                 let committed = match self.port().await {
-                    Ok(port) => port.commit(commit).await,
+                    Ok(port) => tokio::select! {
+                        committed = port.commit(commit) => committed,
+                        // Nobody waits for it any more, and nothing comes behind it.
+                        () = async { reply.closed().await; stop.cancelled().await } => return,
+                    },
                     Err(error) => Err(error),
                 };
                 let _ = reply.send(committed);

@@ -35,7 +35,7 @@ struct Reader {
 }
 
 /// A record batch that was fetched. It is opened when it is handed over: what is compressed may be a thousand times as
-/// long.
+/// long. So one is open at a time, the first.
 struct Incoming {
     partition: TopicPartition,
     batch: Bytes,
@@ -43,6 +43,9 @@ struct Incoming {
     from: i64,
     /// The offset behind it.
     next: i64,
+    opened: Option<InputBatch>,
+    /// Records of it that were handed over.
+    taken: usize,
 }
 
 /// A batch that can't be opened.
@@ -50,6 +53,8 @@ pub(super) struct Unreadable {
     pub(super) partition: TopicPartition,
     pub(super) offset: i64,
     pub(super) error: InputError,
+    /// The batch, if it is known where it ends. It stays in front of the others.
+    pub(super) batch: Option<Bytes>,
 }
 
 /// Where a partition goes on.
@@ -86,11 +91,18 @@ impl Reading {
         self.is_revoking
     }
 
-    /// What was revoked is gone.
-    pub(super) fn let_go(&mut self) {
-        if std::mem::take(&mut self.is_revoking) {
+    /// What was revoked is gone. True if something was.
+    pub(super) fn let_go(&mut self) -> bool {
+        let is_gone = std::mem::take(&mut self.is_revoking);
+        if is_gone {
             self.partitions.clear();
         }
+        is_gone
+    }
+
+    /// Whether nothing is there to be handed over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inbox.is_empty()
     }
 
     /// The membership is over.
@@ -109,7 +121,14 @@ impl Reading {
                 Ok(batch) => batch,
                 // A fetch may end inside a batch; the next one begins with it.
                 Err(BatchError::Incomplete { .. }) => break,
-                Err(error) => return Err(Unreadable { partition: key, offset: from, error: error.into() }),
+                Err(error) => {
+                    return Err(Unreadable {
+                        partition: key,
+                        offset: from,
+                        error: error.into(),
+                        batch: None,
+                    });
+                }
             };
             let (next, end) = (from.max(batch.next_offset()), start + batch.size_in_bytes());
             self.inbox.push_back(Incoming {
@@ -117,6 +136,8 @@ impl Reading {
                 batch: batches.slice(start..end),
                 from,
                 next,
+                opened: None,
+                taken: 0,
             });
             (from, start) = (next, end);
         }
@@ -127,44 +148,45 @@ impl Reading {
     pub(super) fn take(&mut self, records_max: usize) -> Result<Taken, Unreadable> {
         let mut taken = Taken::default();
         let mut bytes_left = POLL_BYTES_MAX;
-        while let Some(mut incoming) = self.inbox.pop_front() {
+        while let Some(incoming) = self.inbox.front_mut() {
             let left = records_max - usize::try_from(taken.records).unwrap_or(usize::MAX).min(records_max);
             if left == 0 || bytes_left == 0 {
-                self.inbox.push_front(incoming);
                 break;
             }
-            let batch = match incoming.open() {
-                Ok(Some(batch)) => batch,
-                Ok(None) => {
-                    // There were only control records.
-                    self.hand_over(&incoming.partition, incoming.next);
-                    continue;
-                }
+            let part = match incoming.take(left, bytes_left, taken.batches.is_empty()) {
+                Ok(part) => part,
                 // What was taken is handed over first, or it would be committed and nobody had seen it.
-                Err(_) if taken.records > 0 => {
-                    self.inbox.push_front(incoming);
-                    break;
+                Err(_) if taken.records > 0 => break,
+                Err(error) => {
+                    let (partition, offset) = (incoming.partition.clone(), incoming.from);
+                    let batch = Some(incoming.batch.clone());
+                    return Err(Unreadable { partition, offset, error, batch });
                 }
-                Err(unreadable) => return Err(unreadable),
             };
-            let fits = fitting(&batch, left, bytes_left, taken.batches.is_empty());
-            if fits < batch.len() {
-                if fits > 0 {
-                    incoming.from = batch.offset(&batch.records[fits]);
-                    taken.records += fits as u64;
-                    taken.batches.push(batch.slice(0..fits));
-                    self.hand_over(&incoming.partition, incoming.from);
-                }
-                self.inbox.push_front(incoming);
+            let (partition, next) = (incoming.partition.clone(), incoming.from);
+            let is_done = next == incoming.next;
+            if let Some(part) = part {
+                bytes_left = bytes_left.saturating_sub(part.section.len());
+                taken.records += part.len() as u64;
+                taken.bytes += if is_done { incoming.batch.len() as u64 } else { 0 };
+                taken.batches.push(part);
+            } else if !is_done {
                 break;
             }
-            bytes_left = bytes_left.saturating_sub(batch.section.len());
-            taken.records += fits as u64;
-            taken.bytes += incoming.batch.len() as u64;
-            taken.batches.push(batch);
-            self.hand_over(&incoming.partition, incoming.next);
+            self.hand_over(&partition, next);
+            if !is_done {
+                break;
+            }
+            self.inbox.pop_front();
         }
         Ok(taken)
+    }
+
+    /// The first batch counts as handed over.
+    pub(super) fn skip(&mut self) {
+        if let Some(Incoming { partition, next, .. }) = self.inbox.pop_front() {
+            self.hand_over(&partition, next);
+        }
     }
 
     fn hand_over(&mut self, partition: &TopicPartition, next: i64) {
@@ -250,22 +272,41 @@ impl Reading {
 }
 
 impl Incoming {
-    /// None where there is no record left.
-    fn open(&self) -> Result<Option<InputBatch>, Unreadable> {
+    /// Records of it: at least one, if they are the first of a poll. None if nothing fits, or nothing is left.
+    fn take(
+        &mut self,
+        records_max: usize,
+        bytes_max: usize,
+        is_first: bool,
+    ) -> Result<Option<InputBatch>, InputError> {
         let TopicPartition { topic, partition } = &self.partition;
-        let opened = RecordBatch::new(&self.batch).map_err(InputError::from).and_then(|batch| {
-            InputBatch::open(Position::Stream, topic, *partition, &batch, &self.batch, self.from)
-        });
-        opened.map_err(|error| Unreadable { partition: self.partition.clone(), offset: self.from, error })
+        let opened = match self.opened.take() {
+            Some(opened) => Some(opened),
+            None => RecordBatch::new(&self.batch).map_err(InputError::from).and_then(|batch| {
+                InputBatch::open(Position::Stream, topic, *partition, &batch, &self.batch, self.from)
+            })?,
+        };
+        // There were only control records.
+        let Some(opened) = opened else {
+            self.from = self.next;
+            return Ok(None);
+        };
+        let end = self.taken + fitting(&opened, self.taken, records_max, bytes_max, is_first);
+        if end == opened.len() {
+            self.from = self.next;
+            return Ok(Some(if self.taken == 0 { opened } else { opened.slice(self.taken..end) }));
+        }
+        let part = (end > self.taken).then(|| opened.slice(self.taken..end));
+        (self.from, self.taken) = (opened.offset(&opened.records[end]), end);
+        self.opened = Some(opened);
+        Ok(part)
     }
 }
 
-/// How many of the batch's records are handed over: at least one, if it is the first.
-fn fitting(batch: &InputBatch, records_max: usize, bytes_max: usize, is_first: bool) -> usize {
-    if batch.len() <= records_max && batch.section.len() <= bytes_max {
-        return batch.len();
-    }
-    let mut records = batch.records.iter().take(records_max);
-    let fits = records.by_ref().take_while(|record| record.body.end as usize <= bytes_max).count();
+/// How many of the batch's records from there on are handed over: at least one, if it is the first.
+fn fitting(batch: &InputBatch, from: usize, records_max: usize, bytes_max: usize, is_first: bool) -> usize {
+    let start = from.checked_sub(1).map_or(0, |before| batch.records[before].body.end as usize);
+    let records = batch.records[from..].iter().take(records_max);
+    let fits = records.take_while(|record| record.body.end as usize - start <= bytes_max).count();
     if is_first { fits.max(1).min(records_max) } else { fits }
 }

@@ -3,6 +3,7 @@
 
 mod consuming;
 mod producing;
+mod rejecting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::desk::Request;
+use super::poison::Poison;
 use super::reading::Reading;
 use super::spec::{RunnerKind, RunnerSpec};
 use super::writing::Writing;
+use crate::batch::InputBatch;
 use crate::environment::Environment;
 use crate::stage::{
-    Commit, CommittedOffset, OutputBatch, PortError, SeekTo, StageFailure, StageShared, TopicPartition,
-    UnitCounts,
+    Commit, CommittedOffset, OutputBatch, PortError, SeekTo, StageFailure, StagePlugin, StageShared,
+    TopicPartition, UnitCounts,
 };
 
 /// A poll that waits looks up so often.
@@ -55,12 +58,19 @@ pub(crate) struct Session {
     /// The topics that the member reads now.
     subscribed: Vec<Arc<str>>,
     writing: Writing,
+    poison: Poison,
+    /// Records that the plugin can't live with, and its last words: put aside before the next instance begins.
+    found: Option<(Vec<InputBatch>, String)>,
+    /// The record that the plugin is stopped for: nothing from there on is committed.
+    stopped_at: Option<(TopicPartition, i64)>,
     counts: UnitCounts,
     /// The `init` of an instance reaches neither topics nor time.
     has_begun: bool,
     /// Tells the instance to end.
     stop: CancellationToken,
-    /// Who is at work, for what is committed.
+    /// Who is at work; none before the first one.
+    plugin: Option<StagePlugin>,
+    /// The same, for what is committed.
     label: Arc<str>,
     /// Nothing that the plugin can do about it.
     fatal: Option<Box<StageFailure>>,
@@ -74,7 +84,7 @@ impl Session {
         requests: mpsc::Sender<Request>,
     ) -> Self {
         let subscribed = shared.spec.from.clone();
-        let writing = Writing::new(shared.spec.to.clone(), shared.spec.compression);
+        let writing = Writing::new(&shared.spec);
         Self {
             shared,
             environment,
@@ -83,17 +93,27 @@ impl Session {
             reading: Reading::default(),
             subscribed,
             writing,
+            poison: Poison::default(),
+            found: None,
+            stopped_at: None,
             counts: UnitCounts::default(),
             has_begun: false,
             stop: CancellationToken::new(),
+            plugin: None,
             label: "".into(),
             fatal: None,
         }
     }
 
     /// Another instance comes.
-    pub(super) fn prepare(&mut self, stop: CancellationToken, label: &str) {
-        (self.stop, self.label, self.has_begun) = (stop, label.into(), false);
+    pub(super) fn prepare(&mut self, stop: CancellationToken, plugin: &StagePlugin) {
+        (self.stop, self.label, self.has_begun) = (stop, plugin.label().into(), false);
+        (self.plugin, self.stopped_at) = (Some(plugin.clone()), None);
+    }
+
+    /// Another version comes, which may live with what the one before could not.
+    pub(super) fn acquit(&mut self) {
+        (self.poison, self.found) = (Poison::default(), None);
     }
 
     /// The instance's `run` begins, where the group has committed. An error means that this can't be known now.
@@ -102,6 +122,8 @@ impl Session {
         self.counts = UnitCounts::default();
         // What the instance before has polled of partitions that are being taken away is not this one's to commit.
         self.reading.let_go();
+        self.poison.forget_all();
+        self.put_found_aside().await?;
         if self.subscribed != self.shared.spec.from {
             self.change_subscription(self.shared.spec.from.clone()).await?;
         }
@@ -175,6 +197,7 @@ impl Session {
         position: Option<OutputBatch>,
         offsets: Vec<(TopicPartition, i64)>,
     ) -> Result<()> {
+        let offsets = self.in_front_of_stop(offsets);
         let (outputs, records) = self.writing.batches();
         let bytes: usize = outputs.iter().map(|batch| batch.bytes.len()).sum();
         let committed =
@@ -193,6 +216,7 @@ impl Session {
         self.ask(|reply| Request::Commit { commit, reply }).await?;
         self.writing.written();
         self.reading.committed(&offsets);
+        self.poison.committed(&offsets);
         let mut counts =
             UnitCounts { records_out: records, bytes_out: bytes as u64, ..UnitCounts::default() };
         if has_offsets {

@@ -1,5 +1,7 @@
 //! What a sink has of its partitions, step by step.
 
+mod poison;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -131,6 +133,11 @@ fn what_lies_in_front_of_an_unreadable_batch_is_handed_over_first() {
     assert_eq!(taken(&mut reading, 100), [(0, 2)]);
     assert_eq!(reading.uncommitted(), [(partition(0), 2)]);
     let unreadable = reading.take(100).err().expect("the second batch is damaged");
-    assert_eq!(unreadable.offset, 2);
+    assert_eq!((unreadable.offset, unreadable.batch.is_some()), (2, true));
     assert_eq!(reading.uncommitted(), [(partition(0), 2)]);
+    // It stays there until somebody says that it is done with.
+    assert!(reading.take(100).is_err());
+    reading.skip();
+    assert_eq!(reading.uncommitted(), [(partition(0), 3)]);
+    assert!(taken(&mut reading, 100).is_empty());
 }

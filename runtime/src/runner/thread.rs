@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::poison::{self, Suspicion};
 use super::session::Session;
 use crate::plugin::{PluginError, RunEnd, RunnerInstance, StartError};
-use crate::stage::{AfterCrash, Crash, Deployment, StageFailure, StageShared, StageState};
+use crate::stage::{AfterCrash, Crash, Deployment, OnError, StageFailure, StageShared, StageState};
 
-/// How long a plugin may take to return from `run` when it is told to.
+/// How long a plugin may take to return from `run` when it is told to, and what it has sent to be written.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Between an instance that ended and the next one; doubled each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -19,6 +20,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const WORKED_TIME: Duration = Duration::from_secs(60);
 /// So many crashes, none of which came after it had worked, and the plugin is given up.
 const CRASHES_MAX: u32 = 5;
+/// The same where records may be to blame, and are being looked for.
+const SUSPICIOUS_CRASHES_MAX: u32 = 20;
 
 pub(super) fn start(
     shared: Arc<StageShared>,
@@ -65,6 +68,7 @@ impl Runner {
             if std::mem::replace(&mut self.generation, deployment.generation) != deployment.generation {
                 // What others did is not this version's fault.
                 (self.backoff, self.crashes) = (BACKOFF_MIN, 0);
+                self.session.as_mut().expect("no instance has it").acquit();
             }
             let started = self.shared.clock().monotonic();
             let next = self.run_once(&deployment).await;
@@ -104,7 +108,7 @@ impl Runner {
         let plugin = &deployment.plugins[0];
         let token = CancellationToken::new();
         let mut session = self.session.take().expect("each instance gives it back");
-        session.prepare(token.clone(), &plugin.label());
+        session.prepare(token.clone(), plugin);
         let mut config = plugin.instance_config(&self.shared.spec, self.shared.clock());
         config.log = self.shared.keep_lines(plugin, config.log);
         let mut instance = match RunnerInstance::start(&plugin.plugin, config, session).await {
@@ -116,30 +120,37 @@ impl Runner {
         };
         // Where it stands may not be known for a while; nobody who stops waits for that.
         let begun = self.stop.run_until_cancelled(instance.session().begin()).await;
+        // One time for what the plugin does when it is told to stop, and for what is written after it.
+        let (stop, shared) = (self.stop.clone(), Arc::clone(&self.shared));
+        let (told, generation) = (token.clone(), deployment.generation);
+        let mut overdue = std::pin::pin!(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = shared.deployments.replaced(generation) => {}
+            }
+            told.cancel();
+            tokio::time::sleep(DRAIN_TIME).await;
+        });
         let ended = match begun {
             None | Some(Err(_)) => None,
             Some(Ok(())) => {
                 self.shared.set_state(StageState::Running);
-                let overdue = async {
-                    tokio::select! {
-                        () = self.stop.cancelled() => {}
-                        () = self.shared.deployments.replaced(deployment.generation) => {}
-                    }
-                    token.cancel();
-                    tokio::time::sleep(DRAIN_TIME).await;
-                };
                 tokio::select! {
                     biased;
                     ended = instance.run() => Some(Some(ended)),
-                    () = overdue => Some(None),
+                    () = &mut overdue => Some(None),
                 }
             }
         };
         let mut session = instance.into_session();
         let is_told = token.is_cancelled();
-        let unwritten = match &ended {
-            Some(Some(RunEnd::Done | RunEnd::Retry(_) | RunEnd::Stop(_))) => session.finish().await.err(),
-            _ => None,
+        let is_unwritten = match &ended {
+            Some(Some(RunEnd::Done | RunEnd::Retry(_) | RunEnd::Stop(_))) => tokio::select! {
+                biased;
+                written = session.finish() => written.is_err(),
+                () = &mut overdue => true,
+            },
+            _ => false,
         };
         self.session = Some(session);
         let unavailable = |what: &str| Next::Later { reason: format!("{what} can't be reached") };
@@ -155,7 +166,7 @@ impl Runner {
                 Next::Now
             }
             Some(Some(RunEnd::Crashed(error))) => self.crashed(deployment, &error),
-            Some(Some(_)) if unwritten.is_some() => unavailable("the topics to write to"),
+            Some(Some(_)) if is_unwritten => unavailable("the topics to write to"),
             Some(Some(_)) if is_told => Next::Now,
             Some(Some(RunEnd::Done)) => Next::End(StageState::Finished),
             Some(Some(RunEnd::Retry(reason))) => {
@@ -183,18 +194,43 @@ impl Runner {
 
     fn crashed(&mut self, deployment: &Deployment, error: &PluginError) -> Next {
         self.shared.metrics.count_error(error.kind());
-        self.crashes += 1;
         let reason = error.to_string();
-        let (generation, again) = (deployment.generation, self.crashes >= CRASHES_MAX);
+        let suspicion = self.session.as_mut().expect("no instance has it").crashed(&reason);
+        let may_blame = self.shared.spec.on_error != OnError::Stop;
+        self.crashes = match suspicion {
+            // What crashes is out of the way.
+            Suspicion::Found(_) if may_blame => 0,
+            _ => self.crashes + 1,
+        };
+        let crashes_max = match suspicion {
+            Suspicion::From(..) if may_blame => SUSPICIOUS_CRASHES_MAX,
+            _ => CRASHES_MAX,
+        };
+        let (generation, again) = (deployment.generation, self.crashes >= crashes_max);
         let crash = Crash { generation, canary: false, index: 0, reason: &reason, again };
         match self.shared.crashed(crash) {
-            AfterCrash::Again => Next::Later { reason },
+            AfterCrash::Again => {
+                if self.crashes == 0 {
+                    self.backoff = BACKOFF_MIN;
+                }
+                Next::Later { reason }
+            }
             AfterCrash::RolledBack(_) => Next::Now,
             AfterCrash::GiveUp => {
                 let plugin = &deployment.plugins[0].name;
                 let mut failure = StageFailure::of_plugin(error.kind(), &reason, plugin);
                 if let PluginError::Trap { backtrace, .. } = error {
                     failure.backtrace.clone_from(backtrace);
+                }
+                let first = match suspicion {
+                    Suspicion::None => None,
+                    Suspicion::From(partition, offset) => Some((partition, offset)),
+                    Suspicion::Found(batches) => batches.first().and_then(|batch| {
+                        Some((poison::of(batch), batch.records.first().map(|record| batch.offset(record))?))
+                    }),
+                };
+                if let Some((partition, offset)) = first {
+                    failure = failure.at(&partition, offset);
                 }
                 Next::End(StageState::Failed(failure))
             }

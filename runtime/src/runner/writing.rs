@@ -6,7 +6,9 @@ use std::time::Duration;
 use millstream_record::{Compression, RecordBody};
 
 use super::outgoing::Outgoing;
-use crate::stage::{Assembler, OutputBatch, OutputTopic, TopicInfo, partition_of_key};
+use crate::stage::{
+    Assembler, Cause, Letter, Original, OutputBatch, OutputTopic, StageSpec, TopicInfo, partition_of_key,
+};
 
 /// With so many bytes queued they are written before more is taken.
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
@@ -21,8 +23,9 @@ pub(super) enum NotQueued {
 
 /// See the module.
 pub(super) struct Writing {
-    /// In the order of the pipeline's `to:`.
+    /// In the order of the pipeline's `to:`; behind them the dead letter topic, which the plugin can't write to.
     names: Vec<Arc<str>>,
+    to_count: usize,
     compression: Compression,
     topics: Vec<OutputTopic>,
     described: Option<Duration>,
@@ -35,9 +38,11 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn new(names: Vec<Arc<str>>, compression: Compression) -> Self {
+    pub(super) fn new(spec: &StageSpec) -> Self {
+        let compression = spec.compression;
         Self {
-            names,
+            names: spec.to.iter().chain(spec.on_error.dead_letter()).cloned().collect(),
+            to_count: spec.to.len(),
             compression,
             topics: Vec::new(),
             described: None,
@@ -83,11 +88,11 @@ impl Writing {
         let mut places = Vec::with_capacity(messages.len());
         for (at, message) in messages.iter().enumerate() {
             let topic = match message.topic {
-                None if self.names.is_empty() => {
+                None if self.to_count == 0 => {
                     return Err(NotQueued::NotGranted("there is no \"to\" to write to".to_owned()));
                 }
                 None => 0,
-                Some(name) => match self.names.iter().position(|known| **known == *name) {
+                Some(name) => match self.names[..self.to_count].iter().position(|known| **known == *name) {
                     Some(topic) => topic,
                     None => {
                         return Err(NotQueued::NotGranted(format!(
@@ -125,6 +130,18 @@ impl Writing {
             Some(key) => partition_of_key(key, partitions),
             None => self.turn % partitions,
         }
+    }
+
+    /// Queues a dead letter. The topics are known. The error says why the topic takes none.
+    pub(super) fn put_letter(
+        &mut self,
+        original: &Original<'_>,
+        cause: &Cause<'_>,
+        now_ms: i64,
+    ) -> Result<(), String> {
+        let topic = (self.to_count, &self.topics[self.to_count]);
+        Letter::new(&self.assembler, topic, original, cause, now_ms)?.put(&mut self.assembler);
+        Ok(())
     }
 
     /// What is to be written; it stays queued until `written`. With it, the number of its records.

@@ -7,13 +7,14 @@ use millstream_record::{Header, RecordBatch};
 use super::letter_headers::{
     BATCH_RECORDS, OFFSET, PARTITION, PLUGIN, PLUGIN_SHA256, REASON, STAGE, TIMESTAMP, TOPIC, TRUNCATED,
 };
+use super::spec::{StagePlugin, StageSpec};
 use crate::batch::{InputBatch, InputRecord};
 
 /// What was rejected, and from where.
-pub(super) struct Original<'a> {
-    pub(super) topic: &'a str,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
+pub(crate) struct Original<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
     pub(super) timestamp: i64,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
@@ -23,7 +24,7 @@ pub(super) struct Original<'a> {
 }
 
 impl<'a> Original<'a> {
-    pub(super) fn record(input: &'a InputBatch, record: &InputRecord) -> Self {
+    pub(crate) fn record(input: &'a InputBatch, record: &InputRecord) -> Self {
         let (key, value, headers) = input.fields(record).fields();
         Self {
             topic: &input.topic,
@@ -38,7 +39,7 @@ impl<'a> Original<'a> {
     }
 
     /// A batch that nobody can open, from `offset` on.
-    pub(super) fn batch(topic: &'a str, partition: i32, offset: i64, batch: &RecordBatch<'a>) -> Self {
+    pub(crate) fn batch(topic: &'a str, partition: i32, offset: i64, batch: &RecordBatch<'a>) -> Self {
         Self {
             topic,
             partition,
@@ -53,7 +54,7 @@ impl<'a> Original<'a> {
 }
 
 /// What the headers say.
-pub(super) struct Cause<'a> {
+pub(crate) struct Cause<'a> {
     pub(super) reason: &'a str,
     /// Name and version.
     pub(super) plugin: Option<String>,
@@ -61,6 +62,18 @@ pub(super) struct Cause<'a> {
     pub(super) plugin_sha256: Option<String>,
     /// Pipeline and stage.
     pub(super) stage: String,
+}
+
+impl<'a> Cause<'a> {
+    /// None, if it was no plugin that rejected it.
+    pub(crate) fn of(spec: &StageSpec, reason: &'a str, plugin: Option<&StagePlugin>) -> Self {
+        Self {
+            reason,
+            plugin: plugin.map(StagePlugin::label),
+            plugin_sha256: plugin.map(|plugin| crate::engine::hex(plugin.plugin.sha256())),
+            stage: format!("{}.{}", spec.pipeline, spec.name),
+        }
+    }
 }
 
 /// The letter's encoded body: whole if `fits` says so, else cut to `bytes_max`. None if not even the headers have

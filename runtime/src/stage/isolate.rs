@@ -74,7 +74,7 @@ impl Mill {
         let letters = self.settle(topology, part, &rejections, now_ms)?;
         self.put_letters(letters);
         if self.shared.taps.is_open() {
-            let (rejected, chain) = (self.rejected_fate(), self.chains.of(part.partition));
+            let (rejected, chain) = (self.shared.spec.on_error.fate(), self.chains.of(part.partition));
             let batch = TappedBatch {
                 input: part,
                 output: None,

@@ -1,10 +1,12 @@
-//! What becomes of rejected records, as the stage's policy has it.
+//! What becomes of rejected records, as the policy of the stage, or of the sink, has it.
 
+use super::assemble::Assembler;
 use super::dead_letter::{self, Cause, Original};
 use super::mill::Mill;
 use super::rejections::Rejection;
-use super::spec::{OnError, StagePlugin};
+use super::spec::OnError;
 use super::status::StageFailure;
+use super::topic::OutputTopic;
 use super::worker::Topology;
 use crate::batch::InputBatch;
 
@@ -55,37 +57,47 @@ impl Mill {
         plugin: Option<usize>,
         now_ms: i64,
     ) -> Result<Letter, Box<StageFailure>> {
-        let (spec, assembler) = (&self.shared.spec, &self.unit.assembler);
+        let spec = &self.shared.spec;
         let plugin = plugin.map(|index| self.chains.plugin(original.partition, index));
-        let plugin_sha256 = plugin.map(|plugin| crate::engine::hex(plugin.plugin.sha256()));
-        let plugin = plugin.map(StagePlugin::label);
-        let cause =
-            Cause { reason, plugin, plugin_sha256, stage: format!("{}.{}", spec.pipeline, spec.name) };
-        let at = spec.to.len();
-        let topic = &topology.outputs[at];
-        let accepted = topic.rules.takes_timestamp(original.timestamp, now_ms);
-        let timestamp = if accepted { original.timestamp } else { now_ms };
-        let fits = |body: &[u8]| assembler.takes(at, timestamp, body, now_ms).is_ok();
-        let body = dead_letter::body(original, &cause, assembler.body_bytes_max(at), fits);
-        // Left are what no cutting mends: a limit that no letter keeps, a key that is missing.
-        let refused =
-            |reason: &dyn std::fmt::Display| Box::new(StageFailure::without_batch("dead_letter", reason));
-        let body = body.ok_or_else(|| refused(&format!("topic {:?} takes no letter", topic.name)))?;
-        assembler.takes(at, timestamp, &body, now_ms).map_err(|refusal| refused(&refusal))?;
-        Ok(Letter { topic: at, partition: original.partition % topic.partitions, timestamp, body })
+        let cause = Cause::of(spec, reason, plugin);
+        let topic = &topology.outputs[spec.to.len()];
+        let letter = Letter::new(&self.unit.assembler, (spec.to.len(), topic), original, &cause, now_ms);
+        letter.map_err(|refused| Box::new(StageFailure::without_batch("dead_letter", &refused)))
     }
 
     pub(super) fn put_letters(&mut self, letters: Vec<Letter>) {
-        for Letter { topic, partition, timestamp, body } in letters {
-            self.unit.assembler.append(topic, partition, timestamp, &body);
-        }
+        letters.into_iter().for_each(|letter| letter.put(&mut self.unit.assembler));
     }
 }
 
 /// A dead letter that its topic takes.
-pub(super) struct Letter {
+pub(crate) struct Letter {
     topic: usize,
     partition: i32,
     timestamp: i64,
     body: Vec<u8>,
+}
+
+impl Letter {
+    /// `topic` is the dead letter topic, with its index in the assembler. The error says why it takes no letter.
+    pub(crate) fn new(
+        assembler: &Assembler,
+        (at, topic): (usize, &OutputTopic),
+        original: &Original<'_>,
+        cause: &Cause<'_>,
+        now_ms: i64,
+    ) -> Result<Self, String> {
+        let accepted = topic.rules.takes_timestamp(original.timestamp, now_ms);
+        let timestamp = if accepted { original.timestamp } else { now_ms };
+        let fits = |body: &[u8]| assembler.takes(at, timestamp, body, now_ms).is_ok();
+        let body = dead_letter::body(original, cause, assembler.body_bytes_max(at), fits);
+        // Left are what no cutting mends: a limit that no letter keeps, a key that is missing.
+        let body = body.ok_or_else(|| format!("topic {:?} takes no letter", topic.name))?;
+        assembler.takes(at, timestamp, &body, now_ms).map_err(|refusal| refusal.to_string())?;
+        Ok(Self { topic: at, partition: original.partition % topic.partitions, timestamp, body })
+    }
+
+    pub(crate) fn put(self, assembler: &mut Assembler) {
+        assembler.append(self.topic, self.partition, self.timestamp, &self.body);
+    }
 }

@@ -31,6 +31,10 @@ struct State {
     offsets: BTreeMap<(String, TopicPartition), CommittedOffset>,
     /// Errors that the next commits return.
     commit_errors: Vec<PortError>,
+    /// Commits hang.
+    is_held: bool,
+    /// Those that do.
+    held: u64,
     /// Partitions that the next poll takes away.
     revoked: Vec<TopicPartition>,
     commits: u64,
@@ -102,6 +106,16 @@ impl MemoryCluster {
     /// The next commits fail, one after the other, and write nothing.
     pub fn fail_commits(&self, errors: impl IntoIterator<Item = PortError>) {
         self.lock().commit_errors.extend(errors);
+    }
+
+    /// From now on commits hang.
+    pub fn hold_commits(&self) {
+        self.lock().is_held = true;
+    }
+
+    /// How many commits hang.
+    pub fn held(&self) -> u64 {
+        self.lock().held
     }
 
     /// The next poll takes these away; they come back with the one after it.
@@ -275,6 +289,14 @@ impl StagePort for MemoryPort {
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), PortError> {
+        let is_held = {
+            let mut state = self.cluster.lock();
+            state.held += u64::from(state.is_held);
+            state.is_held
+        };
+        if is_held {
+            std::future::pending::<()>().await;
+        }
         {
             let mut state = self.cluster.lock();
             if !state.commit_errors.is_empty() {

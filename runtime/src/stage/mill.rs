@@ -345,7 +345,7 @@ impl Mill {
                 input,
                 output: Some(&output),
                 rejections: rejections.as_slice(),
-                rejected: self.rejected_fate(),
+                rejected: self.shared.spec.on_error.fate(),
                 without_output: TapFate::Dropped,
             };
             let name = |index: usize| self.chains.of(input.partition).plugin_name(index).to_owned();
@@ -366,14 +366,6 @@ impl Mill {
             self.shared.set_last_rejection(&last.reason);
         }
         Ok(rejections.as_slice().len())
-    }
-
-    /// What those see who look at rejected records. Where the stage stops for them, nothing is shown.
-    pub(super) fn rejected_fate(&self) -> TapFate {
-        match self.shared.spec.on_error {
-            OnError::DeadLetter(_) => TapFate::DeadLettered,
-            OnError::Skip | OnError::Stop => TapFate::Skipped,
-        }
     }
 
     /// A batch that can't be opened is as bad as a record that a plugin rejects, and must not hold up its partition

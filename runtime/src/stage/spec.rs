@@ -5,6 +5,7 @@ use std::sync::Arc;
 use millstream_record::Compression;
 
 use super::deployment::Canary;
+use super::tap::TapFate;
 use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::limits::PluginLimits;
@@ -27,6 +28,24 @@ pub enum OnError {
     Skip,
     /// The record goes to this topic, with the cause in its headers.
     DeadLetter(Arc<str>),
+}
+
+impl OnError {
+    /// What those see who look at rejected records. Where the stage stops for them, nothing is shown.
+    pub(crate) fn fate(&self) -> TapFate {
+        match self {
+            Self::DeadLetter(_) => TapFate::DeadLettered,
+            Self::Skip | Self::Stop => TapFate::Skipped,
+        }
+    }
+
+    /// Where they go, if that is a topic.
+    pub(crate) fn dead_letter(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::DeadLetter(topic) => Some(topic),
+            Self::Skip | Self::Stop => None,
+        }
+    }
 }
 
 /// One link of a stage's chain.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
 use super::plugin_metrics::{PluginMetricFamilies, PluginMetrics};
 use super::port::TopicPartition;
-use super::spec::{OnError, StagePlugin, StageSpec};
+use super::spec::{StagePlugin, StageSpec};
 use super::tap::Taps;
 use super::unit::UnitCounts;
 use super::usage::{PluginUsage, UsageStatus};
@@ -247,6 +247,12 @@ impl StageFailure {
         }
     }
 
+    /// With the first record that was not processed.
+    pub(crate) fn at(self, of: &TopicPartition, offset: i64) -> Self {
+        let (topic, partition) = (Some(of.topic.to_string()), Some(of.partition));
+        Self { topic, partition, offset: Some(offset), ..self }
+    }
+
     pub(crate) fn of_plugin(kind: &'static str, reason: &dyn std::fmt::Display, plugin: &str) -> Self {
         Self { plugin: Some(plugin.to_owned()), ..Self::without_batch(kind, reason) }
     }
@@ -428,7 +434,7 @@ impl StageShared {
         life.since_ms = self.clock.wall_ms();
     }
 
-    pub(super) fn set_last_rejection(&self, reason: &str) {
+    pub(crate) fn set_last_rejection(&self, reason: &str) {
         let mut life = self.life.lock().expect("no code panics while it holds this lock");
         life.last_rejection = Some(reason.to_owned());
     }
@@ -534,10 +540,7 @@ impl StageShared {
             group: spec.group.clone(),
             from: spec.from.iter().map(ToString::to_string).collect(),
             to: spec.to.iter().map(ToString::to_string).collect(),
-            dead_letter: match &spec.on_error {
-                OnError::DeadLetter(topic) => Some(topic.to_string()),
-                OnError::Stop | OnError::Skip => None,
-            },
+            dead_letter: spec.on_error.dead_letter().map(ToString::to_string),
             plugins: deployment.plugins.iter().enumerate().map(plugin).collect(),
             parallelism: spec.parallelism,
             state: life.state.clone(),

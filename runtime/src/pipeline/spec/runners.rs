@@ -6,7 +6,8 @@ use super::super::fields::{Fields, string, strings};
 use super::super::node::Node;
 use super::super::problem::{Place, Problems};
 use super::{
-    OnErrorSpec, StageDefinition, check_group, check_name, compression, entries, plugin_uses, topics_of,
+    OnErrorSpec, StageDefinition, check_group, check_name, compression, entries, on_error as on_error_of,
+    plugin_uses, topics_of,
 };
 use crate::batch::Position;
 use crate::grants::Grants;
@@ -41,6 +42,11 @@ pub(super) fn runner(
         (RunnerKind::Sink, false) => Vec::new(),
         _ => topics_of(&mut fields, "to", &what, problems),
     };
+    let on_error = match kind {
+        RunnerKind::Source => None,
+        RunnerKind::Sink => fields.take("on_error"),
+    };
+    let on_error = on_error.map_or(Some(OnErrorSpec::Stop), |node| on_error_of(node, &what, problems));
     let compression = compression(&mut fields, &what, problems);
     fields.finish(problems);
     if plugins.len() != 1 {
@@ -62,7 +68,7 @@ pub(super) fn runner(
         to,
         group,
         parallelism: parallelism.and_then(|parallelism| u32::try_from(parallelism).ok()).unwrap_or(1),
-        on_error: OnErrorSpec::Stop,
+        on_error: on_error?,
         compression,
     })
 }

@@ -189,6 +189,18 @@ impl consumer::Host for RunnerState {
         Ok(self.session.commit_offsets(offsets?).await?)
     }
 
+    async fn reject(
+        &mut self,
+        of: consumer::TopicPartition,
+        offset: i64,
+        reason: String,
+    ) -> Result<(), consumer::Error> {
+        self.ticks = 0;
+        self.pay().await;
+        let reason = self.host.mask(&reason);
+        Ok(self.session.reject(partition(&of.topic, of.partition)?, offset, &reason).await?)
+    }
+
     async fn committed(
         &mut self,
         partitions: Vec<consumer::TopicPartition>,

@@ -39,6 +39,7 @@ impl Session {
 
     pub(super) async fn change_subscription(&mut self, topics: Vec<Arc<str>>) -> Result<()> {
         self.reading.reset();
+        self.poison.forget_all();
         self.subscribed.clone_from(&topics);
         self.ask(|reply| Request::Subscribe { topics, reply }).await
     }
@@ -50,12 +51,25 @@ impl Session {
             return Err(SessionError::Invalid("a poll for 0 records".to_owned()));
         }
         let deadline = tokio::time::Instant::now().checked_add(timeout);
-        self.reading.let_go();
+        if self.reading.let_go() {
+            self.poison.forget_all();
+        }
         loop {
-            let taken = self.reading.take(records_max as usize);
-            let Taken { batches, records, bytes } =
-                taken.map_err(|unreadable| self.unreadable(unreadable))?;
+            let now = self.shared.clock().monotonic();
+            let is_holding = self.poison.is_holding(now);
+            let records_max = match self.poison.is_alone() {
+                true => u32::from(!is_holding),
+                false => records_max,
+            };
+            let Taken { batches, records, bytes } = match self.reading.take(records_max as usize) {
+                Ok(taken) => taken,
+                Err(unreadable) => {
+                    self.put_batch_aside(unreadable).await?;
+                    continue;
+                }
+            };
             if records > 0 {
+                self.poison.polled(&batches, now);
                 self.counts.records_in += records;
                 self.counts.batches_in += batches.len() as u64;
                 self.counts.bytes_in += bytes;
@@ -65,12 +79,20 @@ impl Session {
             let left = deadline
                 .map_or(POLL_WAIT_MAX, |at| at.saturating_duration_since(tokio::time::Instant::now()));
             let max_wait = left.min(POLL_WAIT_MAX);
+            if is_holding && !self.reading.is_empty() {
+                self.unless_stopped(tokio::time::sleep(max_wait)).await?;
+                if left <= max_wait {
+                    return Ok(Vec::new());
+                }
+                continue;
+            }
             let polled =
                 self.unless_stopped(self.ask_once(|reply| Request::Poll { max_wait, reply })).await?;
             let polled = match polled {
                 Ok(polled) => polled,
                 Err(error) => {
                     self.reading.reset();
+                    self.poison.forget_all();
                     return Err(self.refused(error));
                 }
             };
@@ -90,22 +112,24 @@ impl Session {
         if !revoked.is_empty() {
             self.shared.metrics.forget_lags(&revoked);
             is_revoking = self.reading.revoke();
+            if !is_revoking {
+                self.poison.forget_all();
+            }
         }
-        self.reading.assign(assigned);
+        if !assigned.is_empty() {
+            assigned.iter().for_each(|partition| self.poison.forget(partition));
+            self.reading.assign(assigned);
+            self.poison.retain(|partition| self.reading.owns(partition));
+        }
         for found in fetched {
             self.reading.accept(found).map_err(|unreadable| self.unreadable(unreadable))?;
         }
         Ok(is_revoking)
     }
 
-    fn unreadable(&mut self, unreadable: Unreadable) -> SessionError {
-        let Unreadable { partition: TopicPartition { topic, partition }, offset, error } = unreadable;
-        self.fail(StageFailure {
-            topic: Some(topic.to_string()),
-            partition: Some(partition),
-            offset: Some(offset),
-            ..StageFailure::without_batch("input", &error)
-        })
+    pub(super) fn unreadable(&mut self, unreadable: Unreadable) -> SessionError {
+        let Unreadable { partition, offset, error, .. } = unreadable;
+        self.fail(StageFailure::without_batch("input", &error).at(&partition, offset))
     }
 
     pub(crate) async fn commit(&mut self) -> Result<()> {
@@ -151,10 +175,12 @@ impl Session {
             SeekPlace::Committed => {
                 let committed = self.ask_committed(vec![partition.clone()]).await?;
                 let offset = committed.into_iter().next().flatten();
+                self.poison.forget(&partition);
                 self.reading.rewind(&partition, offset);
                 return self.ask_seek(&partition, offset.map_or(SeekTo::Beginning, SeekTo::Offset)).await;
             }
         };
+        self.poison.forget(&partition);
         // One that is paused is sent there when it is resumed.
         if self.reading.seek(&partition, to) {
             return Ok(());
@@ -200,7 +226,7 @@ impl Session {
         self.reading.assignment()
     }
 
-    fn check_owned(&self, partition: &TopicPartition) -> Result<()> {
+    pub(super) fn check_owned(&self, partition: &TopicPartition) -> Result<()> {
         if self.reading.owns(partition) { Ok(()) } else { Err(not_owned(partition)) }
     }
 

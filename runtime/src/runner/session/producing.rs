@@ -25,14 +25,7 @@ impl Session {
                 "{MESSAGES_MAX}: a call takes so many messages at most"
             )));
         }
-        let now = self.shared.clock().monotonic();
-        if let Some(unknown) = self.writing.unknown(now).filter(|names| !names.is_empty()) {
-            let topics = unknown.to_vec();
-            let described =
-                self.unless_stopped(self.ask_once(|reply| Request::Describe { topics, reply })).await?;
-            let infos = described.map_err(|error| self.refused(error))?;
-            self.writing.describe(infos, now).map_err(SessionError::Unavailable)?;
-        }
+        self.know_topics().await?;
         if self.writing.is_full() {
             self.flush().await?;
         }
@@ -41,6 +34,19 @@ impl Session {
             NotQueued::NotGranted(reason) => SessionError::NotGranted(reason),
             NotQueued::Invalid(reason) => SessionError::Invalid(reason),
         })
+    }
+
+    /// What is written to is known, as of now.
+    pub(super) async fn know_topics(&mut self) -> Result<()> {
+        let now = self.shared.clock().monotonic();
+        let Some(unknown) = self.writing.unknown(now).filter(|names| !names.is_empty()) else {
+            return Ok(());
+        };
+        let topics = unknown.to_vec();
+        let described =
+            self.unless_stopped(self.ask_once(|reply| Request::Describe { topics, reply })).await?;
+        let infos = described.map_err(|error| self.refused(error))?;
+        self.writing.describe(infos, now).map_err(SessionError::Unavailable)
     }
 
     pub(crate) async fn flush(&mut self) -> Result<()> {

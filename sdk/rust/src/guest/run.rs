@@ -103,6 +103,11 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+pub(crate) fn subscribe(topics: &[&str]) -> Result<()> {
+    let topics: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
+    consumer::subscribe(&topics).map_err(of_consumer)
+}
+
 pub(crate) fn poll(max_records: u32, timeout: Duration) -> Result<Vec<Message>> {
     let timeout = u32::try_from(millis(timeout)).unwrap_or(u32::MAX);
     let polled = consumer::poll(max_records, timeout).map_err(of_consumer)?;
@@ -130,6 +135,11 @@ pub(crate) fn commit_offsets(offsets: &[(Partition, i64)]) -> Result<bool> {
     };
     let offsets: Vec<_> = offsets.iter().map(of).collect();
     if_owned(consumer::commit_offsets(&offsets))
+}
+
+pub(crate) fn reject(of: &Partition, offset: i64, reason: &str) -> Result<()> {
+    // Of a partition that is another member's now the record is that one's, too.
+    if_owned(consumer::reject(&partition(of), offset, reason)).map(drop)
 }
 
 pub(crate) fn send(message: Outgoing) -> Result<()> {

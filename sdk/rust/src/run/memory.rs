@@ -20,6 +20,8 @@ pub(crate) struct Host {
     /// What is written: sent, and behind it a commit, a flush, a position or a wait.
     pub(crate) written: Vec<Outgoing>,
     pub(crate) polled: BTreeMap<Partition, i64>,
+    /// With the reasons.
+    pub(crate) rejected: BTreeMap<(Partition, i64), String>,
     pub(crate) committed: BTreeMap<Partition, i64>,
     pub(crate) position: Option<Vec<u8>>,
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
@@ -44,6 +46,14 @@ impl Host {
     fn write(&mut self) {
         self.written.append(&mut self.sent);
     }
+}
+
+/// What the test has put in from other topics is not polled.
+pub(crate) fn subscribe(topics: &[&str]) -> Result<()> {
+    host(|host| {
+        host.input.retain(|message| topics.contains(&message.topic.as_str()));
+        Ok(())
+    })
 }
 
 pub(crate) fn poll(max_records: u32, _timeout: Duration) -> Result<Vec<Message>> {
@@ -74,6 +84,17 @@ pub(crate) fn commit_offsets(offsets: &[(Partition, i64)]) -> Result<bool> {
         host.write();
         host.committed.extend(offsets.iter().cloned());
         Ok(true)
+    })
+}
+
+pub(crate) fn reject(partition: &Partition, offset: i64, reason: &str) -> Result<()> {
+    host(|host| {
+        let committed = host.committed.get(partition).copied().unwrap_or(i64::MIN);
+        if !host.polled.get(partition).is_some_and(|next| (committed..*next).contains(&offset)) {
+            return Err(Error::stop(format!("record {offset} was not polled, or is committed")));
+        }
+        host.rejected.insert((partition.clone(), offset), reason.to_owned());
+        Ok(())
     })
 }
 

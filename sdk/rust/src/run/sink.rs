@@ -84,6 +84,12 @@ impl Sink {
         Self(())
     }
 
+    /// Reads only these of the pipeline's `from:`. Other topics than before mean to join the group anew: what was polled and
+    /// not committed is delivered again.
+    pub fn subscribe(&mut self, topics: &[&str]) -> Result<()> {
+        host::subscribe(topics)
+    }
+
     /// At most so many records. Waits for the first ones as long as it may; an empty list says that there were none.
     pub fn poll(&mut self, max_records: u32, timeout: Duration) -> Result<Vec<Message>> {
         host::poll(max_records, timeout)
@@ -98,6 +104,13 @@ impl Sink {
     /// Writes what was sent, then commits these offsets: of each partition the next one to be read.
     pub fn commit_offsets(&mut self, offsets: &[(Partition, i64)]) -> Result<bool> {
         host::commit_offsets(offsets)
+    }
+
+    /// Says that a record which was polled and is not committed is bad: the pipeline's `on_error` decides whether it goes to
+    /// the dead letter topic, is skipped, or stops the sink. With the first two, go on with the next record, and commit.
+    pub fn reject(&mut self, message: &Message, reason: impl std::fmt::Display) -> Result<()> {
+        let partition = Partition { topic: message.topic.clone(), partition: message.partition };
+        host::reject(&partition, message.offset, &reason.to_string())
     }
 
     /// Queues a message for the pipeline's `to:`. It is written with the next commit at the latest.

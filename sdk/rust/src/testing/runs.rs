@@ -41,6 +41,7 @@ pub struct RunDone {
     /// What was counted.
     pub counters: BTreeMap<String, u64>,
     committed: BTreeMap<Partition, i64>,
+    rejected: BTreeMap<(Partition, i64), String>,
 }
 
 impl RunTest {
@@ -98,16 +99,22 @@ impl RunTest {
 
     fn done(self, run: impl FnOnce() -> Result<()>, writes_rest: bool) -> RunDone {
         let (result, host) = memory::with(self.0, run);
-        let Host { mut sent, mut written, committed, position, counters, .. } = host;
+        let Host { mut sent, mut written, committed, rejected, position, counters, .. } = host;
         if writes_rest {
             written.append(&mut sent);
         }
         let result = if result == Err(Error::Stopping) { Ok(()) } else { result };
-        RunDone { result, written, position, counters, committed }
+        RunDone { result, written, position, counters, committed, rejected }
     }
 }
 
 impl RunDone {
+    /// Why a sink has rejected that record; none, if it has not.
+    pub fn rejected(&self, topic: &str, partition: u32, offset: i64) -> Option<&str> {
+        let partition = Partition { topic: topic.to_owned(), partition };
+        self.rejected.get(&(partition, offset)).map(String::as_str)
+    }
+
     /// What a sink has committed of a partition: the next offset to be read.
     pub fn committed(&self, topic: &str, partition: u32) -> Option<i64> {
         self.committed.get(&Partition { topic: topic.to_owned(), partition }).copied()

@@ -33,20 +33,34 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
             sink.send(Outgoing::new(format!("owned {owned}")))?;
             sink.commit()?;
         }
+        "subscribe-other" => sink.subscribe(&["other"])?,
+        "subscribe-foreign" => sink.subscribe(&["in", "no-such-topic"])?,
         _ => {}
     }
-    let mut is_sought = false;
+    let wait = if config.mode == "long-poll" { 3600 * 1000 } else { 200 };
+    let (mut is_sought, mut gathered) = (false, Vec::new());
     loop {
-        let messages = sink.poll(max, Duration::from_millis(200))?;
+        let messages = sink.poll(max, Duration::from_millis(wait))?;
         for message in &messages {
             match &*config.mode {
                 "crash-on-poison" if message.value() == b"poison" => panic!("poison"),
+                "crash-at-commit" => gathered.push(message.value().to_vec()),
+                "reject" if message.value() == b"bad" => sink.reject(message, "it says so")?,
+                "pause" => obey(sink, message)?,
                 _ => sink.send(Outgoing::new(message.value()))?,
             }
         }
-        if config.mode != "never-commit" {
-            sink.commit()?;
+        match &*config.mode {
+            "never-commit" => continue,
+            // What it writes to takes several records at once.
+            "crash-at-commit" if gathered.len() < 3 && !messages.is_empty() => continue,
+            _ => {}
         }
+        assert!(!gathered.iter().any(|value| value == b"poison"), "poison");
+        for value in gathered.drain(..) {
+            sink.send(Outgoing::new(value))?;
+        }
+        sink.commit()?;
         if config.mode == "twice" && !is_sought && !messages.is_empty() {
             is_sought = true;
             for partition in sink.assignment() {
@@ -54,4 +68,16 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
             }
         }
     }
+}
+
+/// `pause N` and `resume N` are for partition N of its topic; anything else is passed on.
+fn obey(sink: &mut Sink, message: &Message) -> Result<()> {
+    let of =
+        |number: &str| Partition { topic: message.topic.clone(), partition: number.parse().unwrap_or(0) };
+    let done = match message.text()?.split_once(' ') {
+        Some(("pause", number)) => sink.pause(&of(number))?,
+        Some(("resume", number)) => sink.resume(&of(number))?,
+        _ => return sink.send(Outgoing::new(message.value())),
+    };
+    sink.send(Outgoing::new(format!("{}: {done}", message.text()?)))
 }

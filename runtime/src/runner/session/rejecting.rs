@@ -1,0 +1,173 @@
+//! Records of a sink that are bad: because its plugin says so, because it crashes at them, or because they can't be read.
+
+use millstream_record::RecordBatch;
+
+use super::{Result, Session, SessionError};
+use crate::batch::InputBatch;
+use crate::outputs::cut;
+use crate::runner::poison::{NotKept, Suspicion, last_offset, of};
+use crate::runner::reading::Unreadable;
+use crate::stage::{Cause, OnError, Original, Rejection, StageFailure, TappedBatch, TopicPartition};
+
+impl Session {
+    /// The plugin says that a record which it has polled and not committed is bad.
+    pub(crate) async fn reject(
+        &mut self,
+        partition: TopicPartition,
+        offset: i64,
+        reason: &str,
+    ) -> Result<()> {
+        self.may_finish()?;
+        self.check_owned(&partition)?;
+        let record = self.poison.find(&partition, offset).map_err(|not_kept| {
+            let TopicPartition { topic, partition } = &partition;
+            SessionError::Invalid(match not_kept {
+                NotKept::NotOutstanding => {
+                    format!("{topic}-{partition} has no record {offset} that was polled and is not committed")
+                }
+                NotKept::Dropped => format!(
+                    "record {offset} of {topic}-{partition} was polled too long ago: commit, or reject earlier"
+                ),
+            })
+        })?;
+        let Some(record) = record else { return Ok(()) };
+        let reason = cut(reason);
+        if self.shared.spec.on_error == OnError::Stop {
+            let said = format!("the plugin rejected the record: {reason}");
+            let plugin = self.plugin.as_ref().map(|plugin| plugin.name.clone());
+            let failure = StageFailure { plugin, ..StageFailure::without_batch("rejected", &said) };
+            return Err(self.stop_at(partition, offset, failure));
+        }
+        self.put_aside(&record, &reason).await?;
+        self.poison.rejected(partition, offset);
+        self.counts.records_rejected += 1;
+        Ok(())
+    }
+
+    /// The plugin's instance is gone.
+    pub(in crate::runner) fn crashed(&mut self, reason: &str) -> Suspicion {
+        let suspicion = self.poison.crashed();
+        if let (Suspicion::Found(batches), false) = (&suspicion, self.shared.spec.on_error == OnError::Stop) {
+            self.found = Some((batches.clone(), reason.to_owned()));
+        }
+        suspicion
+    }
+
+    /// Writes what the plugin can't live with to where it belongs, and commits that it is done.
+    pub(super) async fn put_found_aside(&mut self) -> Result<()> {
+        let Some((batches, reason)) = self.found.take() else { return Ok(()) };
+        let put = self.try_put_found_aside(&batches, &reason).await;
+        match put {
+            // It is for the member that has the partition now to find out.
+            Err(SessionError::NotOwned(_)) => {
+                self.writing.forget();
+                self.counts = Default::default();
+                Ok(())
+            }
+            Err(error) => {
+                self.found = Some((batches, reason));
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn try_put_found_aside(&mut self, batches: &[InputBatch], reason: &str) -> Result<()> {
+        let mut offsets: Vec<(TopicPartition, i64)> = Vec::new();
+        for batch in batches {
+            let (partition, Some(last)) = (of(batch), last_offset(batch)) else { continue };
+            self.check_owned(&partition)?;
+            self.put_aside(batch, reason).await?;
+            self.counts.records_in += batch.len() as u64;
+            self.counts.records_rejected += batch.len() as u64;
+            offsets.retain(|(other, _)| *other != partition);
+            offsets.push((partition, last.saturating_add(1)));
+        }
+        for (TopicPartition { topic, partition }, next) in &offsets {
+            let stage = &self.shared.spec.name;
+            tracing::warn!(stage, %topic, partition, next, reason, "put aside what the plugin crashes at");
+        }
+        self.write(None, offsets).await
+    }
+
+    /// A batch that can't be opened is as bad as a record that a plugin rejects.
+    pub(super) async fn put_batch_aside(&mut self, unreadable: Unreadable) -> Result<()> {
+        let bytes = unreadable.batch.clone().filter(|_| self.shared.spec.on_error != OnError::Stop);
+        let Some(batch) = bytes.as_ref().and_then(|bytes| RecordBatch::new(bytes).ok()) else {
+            return Err(self.unreadable(unreadable));
+        };
+        let Unreadable { partition, offset, error, .. } = &unreadable;
+        let reason = cut(&error.to_string());
+        self.shared.metrics.count_error("input");
+        if self.shared.spec.on_error.dead_letter().is_some() {
+            let offset = (*offset).max(batch.base_offset());
+            let original = Original::batch(&partition.topic, partition.partition, offset, &batch);
+            self.put_letter(&original, &reason, false).await?;
+        }
+        let told = format!("{}-{} at {offset}: {error}", partition.topic, partition.partition);
+        self.shared.set_last_rejection(&told);
+        let records = u64::from(batch.records_count().unsigned_abs());
+        self.counts.records_in += records;
+        self.counts.records_rejected += records;
+        self.reading.skip();
+        Ok(())
+    }
+
+    /// What the policy makes of records that the plugin can't live with.
+    async fn put_aside(&mut self, input: &InputBatch, reason: &str) -> Result<()> {
+        if self.shared.spec.on_error.dead_letter().is_some() {
+            for record in &input.records {
+                self.put_letter(&Original::record(input, record), reason, true).await?;
+            }
+        }
+        self.shared.set_last_rejection(reason);
+        if self.shared.taps.is_open() {
+            let rejection = |origin| Rejection { origin, plugin: Some(0), reason: reason.to_owned() };
+            let rejections: Vec<Rejection> = (0..input.count()).map(rejection).collect();
+            let fate = self.shared.spec.on_error.fate();
+            let batch = TappedBatch {
+                input,
+                output: None,
+                rejections: &rejections,
+                rejected: fate,
+                without_output: fate,
+            };
+            let name = |_| self.plugin.as_ref().map_or_else(String::new, |plugin| plugin.name.clone());
+            self.shared.taps.show(&batch, name, |_| unreachable!("nothing comes of what is rejected"));
+        }
+        Ok(())
+    }
+
+    /// It is written before an offset behind it is committed.
+    async fn put_letter(&mut self, original: &Original<'_>, reason: &str, by_plugin: bool) -> Result<()> {
+        self.know_topics().await?;
+        if self.writing.is_full() {
+            self.write(None, Vec::new()).await?;
+        }
+        let plugin = self.plugin.as_ref().filter(|_| by_plugin);
+        let cause = Cause::of(&self.shared.spec, reason, plugin);
+        let put = self.writing.put_letter(original, &cause, self.shared.clock().wall_ms());
+        put.map_err(|refused| {
+            let partition = TopicPartition { topic: original.topic.into(), partition: original.partition };
+            let failure = StageFailure::without_batch("dead_letter", &refused);
+            self.stop_at(partition, original.offset, failure)
+        })
+    }
+
+    /// A person has to look at that record: nothing from there on is committed.
+    fn stop_at(&mut self, partition: TopicPartition, offset: i64, failure: StageFailure) -> SessionError {
+        let error = self.fail(failure.at(&partition, offset));
+        self.stopped_at = Some((partition, offset));
+        error
+    }
+
+    /// What of these offsets may be committed.
+    pub(super) fn in_front_of_stop(&self, offsets: Vec<(TopicPartition, i64)>) -> Vec<(TopicPartition, i64)> {
+        let Some((stopped, at)) = &self.stopped_at else { return offsets };
+        let limit = |(partition, offset): (TopicPartition, i64)| match partition == *stopped {
+            true => (partition, offset.min(*at)),
+            false => (partition, offset),
+        };
+        offsets.into_iter().map(limit).collect()
+    }
+}
