@@ -21,6 +21,7 @@ use self::summary::{Deliveries, Summary};
 use super::clock::Stopwatch;
 use super::cluster::Cluster;
 use super::connection::{Connection, name_and_value};
+use super::delivery::DeliveryContext;
 use super::failure::Failure;
 use super::interrupt::Interrupt;
 use super::output::Output;
@@ -146,7 +147,7 @@ pub(crate) fn run(args: &ProduceArgs, output: &mut Output) -> Result<(), Failure
 fn connect(
     args: &ProduceArgs,
     deliveries: Arc<Deliveries>,
-) -> Result<BaseProducer<summary::DeliveryContext>, Failure> {
+) -> Result<BaseProducer<DeliveryContext<Deliveries>>, Failure> {
     // With acks=all the producer is idempotent: retries neither duplicate nor reorder.
     let idempotent = if args.delivery.acks == Acks::All { "true" } else { "false" };
     let settings = [
@@ -154,7 +155,7 @@ fn connect(
         ("compression.type", args.delivery.compression.setting()),
         ("enable.idempotence", idempotent),
     ];
-    producer(&args.connection, &settings, summary::DeliveryContext::new(deliveries))
+    producer(&args.connection, &settings, DeliveryContext(deliveries))
 }
 
 /// A producer with `settings`, beside those of all commands that send records.
@@ -201,7 +202,7 @@ fn headers(args: &ProduceArgs) -> Option<OwnedHeaders> {
 
 struct Sending<'a> {
     args: &'a ProduceArgs,
-    producer: &'a BaseProducer<summary::DeliveryContext>,
+    producer: &'a BaseProducer<DeliveryContext<Deliveries>>,
     headers: Option<OwnedHeaders>,
     interrupt: &'a Interrupt,
 }

@@ -5,17 +5,15 @@ use std::thread;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer};
 
 use super::payload::{Key, Payload, Stamp};
 use super::percentiles::Latencies;
 use super::progress::RECORDS_PER_STEP;
 use super::{LoadArgs, TopicArgs};
 use crate::cli::clock::Stopwatch;
-use crate::cli::connection::log_to_tracing;
+use crate::cli::delivery::{self, DeliveryContext};
 use crate::cli::failure::{Failure, explain};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::produce::Acks;
@@ -58,32 +56,19 @@ impl Deliveries {
     }
 }
 
-/// Receives the delivery reports of a bench's producer.
-pub(super) struct DeliveryContext(Arc<Deliveries>);
-
-impl ClientContext for DeliveryContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log_to_tracing(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", %error, "{reason}");
-    }
-}
-
-impl ProducerContext for DeliveryContext {
+impl delivery::Deliveries for Deliveries {
     /// The record's due time: nanoseconds on the bench's stopwatch.
-    type DeliveryOpaque = usize;
+    type Sent = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, due_nanos: usize) {
-        let now = self.0.watch.nanos();
+    fn report(&self, result: &DeliveryResult<'_>, due_nanos: usize) {
+        let now = self.watch.nanos();
         let due_nanos = due_nanos as u64;
-        let mut counts = self.0.counts();
+        let mut counts = self.counts();
         counts.last_nanos = now;
         match result {
             Ok(_) => {
                 counts.delivered += 1;
-                if due_nanos >= self.0.counted_from_nanos {
+                if due_nanos >= self.counted_from_nanos {
                     counts.latencies.record_nanos(now.saturating_sub(due_nanos));
                 }
             }
@@ -102,7 +87,7 @@ pub(super) fn producer(
     topic: &TopicArgs,
     load: &LoadArgs,
     deliveries: Arc<Deliveries>,
-) -> Result<BaseProducer<DeliveryContext>, Failure> {
+) -> Result<BaseProducer<DeliveryContext<Deliveries>>, Failure> {
     if load.idempotent && load.delivery.acks != Acks::All {
         return Err(Failure::Usage("--idempotent needs --acks all".to_owned()));
     }
@@ -124,7 +109,7 @@ pub(super) fn producer(
 
 /// A load that is about to be sent.
 pub(super) struct Load<'a> {
-    pub(super) producer: &'a BaseProducer<DeliveryContext>,
+    pub(super) producer: &'a BaseProducer<DeliveryContext<Deliveries>>,
     pub(super) topic: &'a str,
     pub(super) args: &'a LoadArgs,
     pub(super) payload: &'a Payload,

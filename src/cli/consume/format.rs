@@ -2,11 +2,12 @@
 
 use std::str::FromStr;
 
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::cli::failure::Failure;
+use crate::cli::headers;
 use crate::cli::output::Output;
 use crate::record_json::{RecordHeader, key, value};
 
@@ -108,6 +109,13 @@ struct Record<'a> {
     #[serde(flatten, serialize_with = "value")]
     value: Option<&'a [u8]>,
     headers: Vec<RecordHeader<'a>>,
+    /// Headers whose names are not UTF-8, which are not among those.
+    #[serde(skip_serializing_if = "is_zero")]
+    unreadable_headers: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Format {
@@ -117,15 +125,19 @@ impl Format {
                 output.bytes(message.payload().unwrap_or_default())?;
                 output.bytes(b"\n")
             }
-            Self::Json => output.document(&Record {
-                topic: message.topic(),
-                partition: message.partition(),
-                offset: message.offset(),
-                timestamp: message.timestamp().to_millis(),
-                key: message.key(),
-                value: message.payload(),
-                headers: message.headers().map(headers).unwrap_or_default(),
-            }),
+            Self::Json => {
+                let (headers, unreadable_headers) = headers(message);
+                output.document(&Record {
+                    topic: message.topic(),
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    timestamp: message.timestamp().to_millis(),
+                    key: message.key(),
+                    value: message.payload(),
+                    headers,
+                    unreadable_headers,
+                })
+            }
             Self::Template(parts) => parts.iter().try_for_each(|part| part.write(message, output)),
         }
     }
@@ -143,7 +155,7 @@ impl Part {
             Self::Key => output.bytes(message.key().unwrap_or_default()),
             Self::Value => output.bytes(message.payload().unwrap_or_default()),
             Self::Headers => {
-                for (index, header) in message.headers().map(headers).unwrap_or_default().iter().enumerate() {
+                for (index, header) in headers(message).0.iter().enumerate() {
                     output.bytes(if index == 0 { b"" } else { b"," })?;
                     output.bytes(header.key.as_bytes())?;
                     output.bytes(b"=")?;
@@ -155,8 +167,11 @@ impl Part {
     }
 }
 
-fn headers(headers: &BorrowedHeaders) -> Vec<RecordHeader<'_>> {
-    headers.iter().map(|header| RecordHeader { key: header.key, value: header.value }).collect()
+/// Those that can be read, and how many others there are.
+fn headers<'a>(message: &'a BorrowedMessage<'_>) -> (Vec<RecordHeader<'a>>, usize) {
+    let (headers, others) = message.headers().map(headers::read).unwrap_or_default();
+    let each = headers.into_iter().map(|header| RecordHeader { key: header.key, value: header.value });
+    (each.collect(), others)
 }
 
 #[cfg(test)]
@@ -200,6 +215,7 @@ mod tests {
             key: Some(b"\xff\x00"),
             value: Some("ä".as_bytes()),
             headers: vec![RecordHeader { key: "h", value: None }],
+            unreadable_headers: 0,
         };
         assert_eq!(
             serde_json::to_string(&record).unwrap(),

@@ -1,11 +1,11 @@
 //! A dead letter: the record that it was, and what its last block of headers says.
 
-mod headers;
-
 use millstream_broker::ids::TopicName;
 use millstream_runtime::printable::printable;
 use millstream_runtime::stage::letter_headers as names;
 use rdkafka::message::{BorrowedMessage, Message as _};
+
+use crate::cli::headers;
 
 type Header = (String, Option<Vec<u8>>);
 
@@ -51,7 +51,10 @@ pub(super) struct Error {
 impl Letter {
     pub(super) fn of(message: &BorrowedMessage<'_>) -> Self {
         let (headers, unreadable) = message.headers().map(headers::read).unwrap_or_default();
-        let (headers, error) = split(headers);
+        let owned = |header: rdkafka::message::Header<'_, &[u8]>| {
+            (header.key.to_owned(), header.value.map(<[u8]>::to_vec))
+        };
+        let (headers, error) = split(headers.into_iter().map(owned).collect());
         Self {
             partition: message.partition(),
             offset: message.offset(),

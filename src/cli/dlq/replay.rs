@@ -18,13 +18,14 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord};
 
-use self::delivery::{Deliveries, DeliveryContext, Place, Refused, positions};
+use self::delivery::{Deliveries, Place, Refused, positions};
 use self::filter::Filter;
 use self::report::Report;
 use super::letter::{Error, Letter};
 use super::reader::{self, Next};
 use crate::cli::cluster::{Cluster, TopicPartition};
 use crate::cli::connection::Connection;
+use crate::cli::delivery::DeliveryContext;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::{Output, remark};
@@ -188,7 +189,7 @@ fn left(
 struct Replay<'a> {
     args: &'a ReplayArgs,
     cluster: &'a Cluster,
-    producer: BaseProducer<DeliveryContext>,
+    producer: BaseProducer<DeliveryContext<Deliveries>>,
     deliveries: Arc<Deliveries>,
     /// Commits how far this has come; none if that is not remembered.
     progress: Option<Cluster>,

@@ -1,14 +1,11 @@
 //! What became of the records that were sent.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
-use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::producer::DeliveryResult;
 use serde::Serialize;
 
-use crate::cli::connection::log_to_tracing;
+use crate::cli::delivery;
 use crate::cli::failure::{Failure, explain};
 use crate::cli::output::{Output, human_bytes};
 
@@ -24,31 +21,12 @@ struct Counts {
     first_error: Option<String>,
 }
 
-/// Receives the delivery reports of a producer.
-pub(crate) struct DeliveryContext(Arc<Deliveries>);
-
-impl DeliveryContext {
-    pub(crate) fn new(deliveries: Arc<Deliveries>) -> Self {
-        Self(deliveries)
-    }
-}
-
-impl ClientContext for DeliveryContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log_to_tracing(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", %error, "{reason}");
-    }
-}
-
-impl ProducerContext for DeliveryContext {
+impl delivery::Deliveries for Deliveries {
     /// The bytes of key and value.
-    type DeliveryOpaque = usize;
+    type Sent = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, bytes: usize) {
-        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn report(&self, result: &DeliveryResult<'_>, bytes: usize) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             Ok(_) => {
                 counts.records += 1;

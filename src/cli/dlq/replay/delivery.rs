@@ -1,14 +1,12 @@
 //! What became of the letters that were sent: which one was not taken, so that a replay can stop in front of it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::producer::DeliveryResult;
 
-use crate::cli::connection::log_to_tracing;
+use crate::cli::delivery;
 use crate::cli::failure::explain;
 
 /// Counted by the client as delivery reports arrive.
@@ -64,26 +62,13 @@ impl Deliveries {
     }
 }
 
-/// Receives the delivery reports of a replay.
-pub(super) struct DeliveryContext(pub(super) Arc<Deliveries>);
+impl delivery::Deliveries for Deliveries {
+    type Sent = Box<Place>;
 
-impl ClientContext for DeliveryContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        log_to_tracing(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(target: "librdkafka", %error, "{reason}");
-    }
-}
-
-impl ProducerContext for DeliveryContext {
-    type DeliveryOpaque = Box<Place>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
+    fn report(&self, result: &DeliveryResult<'_>, place: Box<Place>) {
         match result {
-            Ok(_) => self.0.lock().delivered += 1,
-            Err((error, _)) => self.0.refuse(*place, error),
+            Ok(_) => self.lock().delivered += 1,
+            Err((error, _)) => self.refuse(*place, error),
         }
     }
 }
