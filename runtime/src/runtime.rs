@@ -21,7 +21,7 @@ use self::inlines::Inlines;
 use crate::clock::SharedClock;
 use crate::environment::Environment;
 use crate::inline::{Inline, InlineSpec};
-use crate::pipeline::{Pipeline, PipelineSpec, Problem};
+use crate::pipeline::{Pipeline, PipelineSpec, PluginSource, Problem};
 use crate::plugin::PluginLogs;
 use crate::runner::run_runner;
 use crate::stage::{
@@ -106,13 +106,22 @@ impl<F: PortFactory> Runtime<F> {
         self.event_receiver.lock().expect("no code panics while it holds this lock").take()
     }
 
-    /// Whether there is room for the pipeline's stages beside those of the others. The error has its place.
-    pub fn check_room(&self, spec: &PipelineSpec) -> Result<(), Problem> {
+    /// Whether there is room for the pipeline's stages beside those of the others, with the versions of `plugins`. The error
+    /// has its place.
+    pub fn check_room(&self, spec: &PipelineSpec, plugins: &dyn PluginSource) -> Result<(), Problem> {
         let running = self.lock();
         let others = running.iter().filter(|(key, _)| key.pipeline != spec.name);
-        let inlines = self.inlines.others(&spec.name);
-        let stages = others.map(|(_, running)| &running.shared.spec);
-        room::check(spec, stages.chain(inlines.iter().map(|inline| &inline.stage)))
+        let others = others.map(|(_, running)| Arc::clone(&running.shared));
+        let others: Vec<_> = others.chain(self.inlines.others(&spec.name)).collect();
+        drop(running);
+        let room_of = |shared: &Arc<StageShared>| {
+            let current = shared.deployments.current();
+            let instances = room::instances_of(current.plugins.len(), current.canary.is_some());
+            (shared.spec.parallelism, instances)
+        };
+        let is_tried =
+            |plugin: &str| plugins.versions(plugin).is_some_and(|versions| versions.canary.is_some());
+        room::check(spec, others.iter().map(room_of), is_tried)
     }
 
     /// Makes the pipeline's stages those of `pipeline`. A stage that is the same and still runs goes on undisturbed; one

@@ -239,10 +239,6 @@ impl NodeState {
             Ok(spec) => spec,
             Err(problems) => return refused(problems),
         };
-        // First, because checking what could not run anyway would start all of its plugins.
-        if let Err(problem) = self.runtime.check_room(&spec) {
-            return refused(vec![problem]);
-        }
         let image = self.broker.metadata().image();
         let (before, replaces) = PipelineDocument::find(&image, &spec.name);
         let now_ms = self.runtime_clock.wall_ms();
@@ -255,6 +251,10 @@ impl NodeState {
         };
         let topics = KnownTopics { image, broker: &self.broker, missing };
         let plugins = Uploaded { state: self, document: &document };
+        // First, because checking what could not run anyway would start all of its plugins.
+        if let Err(problem) = self.runtime.check_room(&spec, &plugins) {
+            return refused(vec![problem]);
+        }
         let mut others = applied_specs(&topics.image);
         others.retain(|other| other.name != spec.name);
         let world = World { topics: &topics, others: &others, environment: &self.environment };

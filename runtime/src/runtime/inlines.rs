@@ -72,11 +72,11 @@ impl Inlines {
         self.lock().values().map(|running| running.inline.shared().status()).collect()
     }
 
-    /// The specifications of those of other pipelines.
-    pub(super) fn others(&self, pipeline: &str) -> Vec<Arc<InlineSpec>> {
+    /// Those of other pipelines.
+    pub(super) fn others(&self, pipeline: &str) -> Vec<Arc<StageShared>> {
         let running = self.lock();
         let others = running.iter().filter(|(key, _)| key.pipeline != pipeline);
-        others.map(|(_, running)| Arc::clone(running.inline.spec())).collect()
+        others.map(|(_, running)| Arc::clone(running.inline.shared())).collect()
     }
 
     pub(super) fn shared(&self, pipeline: &str, name: &str) -> Option<Arc<StageShared>> {
