@@ -175,6 +175,8 @@ impl<F: PortFactory> Runtime<F> {
         }
         let share = |spec: &InlineSpec| self.share(spec.stage.clone());
         self.inlines.apply(&pipeline.name, &pipeline.inlines, share, &mut applied).await;
+        let inlines = pipeline.inlines.iter().map(|inline| &inline.stage);
+        self.metrics.retain(&pipeline.name, pipeline.stages.iter().chain(inlines));
         applied
     }
 
@@ -187,6 +189,7 @@ impl<F: PortFactory> Runtime<F> {
         let mut applied = Applied { removed, ..Applied::default() };
         let share = |spec: &InlineSpec| self.share(spec.stage.clone());
         self.inlines.apply(pipeline, &[], share, &mut applied).await;
+        self.metrics.retain(pipeline, std::iter::empty());
         applied
     }
 

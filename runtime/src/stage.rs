@@ -19,6 +19,7 @@ mod deployment;
 mod isolate;
 pub mod letter_headers;
 mod letters;
+mod metrics;
 mod mill;
 mod partitioner;
 mod plugin_metrics;
@@ -31,6 +32,7 @@ mod task;
 mod topic;
 mod unit;
 mod usage;
+mod usage_metrics;
 mod worker;
 
 #[cfg(any(test, feature = "testing"))]
@@ -39,14 +41,13 @@ pub mod memory;
 pub mod port_contract;
 
 pub use deployment::{Canary, RolledBack};
+pub use metrics::RuntimeMetrics;
 pub use port::{
     Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortError, PortFactory, PortRequest,
     RunnerPort, SeekTo, StagePort, TopicPartition,
 };
 pub use spec::{OnError, PARALLELISM_MAX, PLUGINS_MAX, Previous, StagePlugin, StageSpec, TOPICS_MAX};
-pub use status::{
-    CanaryStatus, PluginStatus, RuntimeMetrics, StageEvent, StageFailure, StageState, StageStatus,
-};
+pub use status::{CanaryStatus, PluginStatus, StageEvent, StageFailure, StageState, StageStatus};
 pub use tap::{Tap, TapError, TapFate, TapFilter, TapNews, TapRecord, TapSide};
 pub use topic::{TopicInfo, TopicRules};
 pub use usage::UsageStatus;

@@ -14,7 +14,7 @@ use crate::batch::{InputBatch, InputError};
 use crate::plugin::PluginError;
 use crate::stage::{
     AfterCrash, Chain, Chains, Crash, Halt, Rejections, StageShared, StageState, TapFate, TappedBatch,
-    start_chains,
+    UnitCounts, start_chains,
 };
 
 pub(super) struct Job {
@@ -156,7 +156,7 @@ impl Worker {
         let mut crashed = false;
         loop {
             let chains = self.chains.as_mut().expect("they were started before");
-            let transformed = chains.of_mut(*partition).transform(&input, &self.shared.metrics).await;
+            let transformed = chains.of_mut(*partition).transform(&input).await;
             let (index, error) = match transformed {
                 Ok(()) => break,
                 Err(failed) => failed,
@@ -178,7 +178,14 @@ impl Worker {
         if self.shared.taps.is_open() {
             self.show(chains.of(*partition), &input, &answer);
         }
-        self.shared.count_inline(input.len(), records_out, rejected, bytes.len());
+        self.shared.count_inline(&UnitCounts {
+            records_in: input.len() as u64,
+            records_out: records_out as u64,
+            records_rejected: rejected as u64,
+            bytes_in: bytes.len() as u64,
+            batches_in: 1,
+            bytes_out: 0,
+        });
         Ok(answer)
     }
 

@@ -6,7 +6,7 @@ use millstream_record::varint::{put_varint, put_varlong, varint_bytes, varlong_b
 
 use super::rejections::Rejection;
 use super::spec::StagePlugin;
-use super::status::{StageMetrics, StageShared};
+use super::status::StageShared;
 use super::usage::{CallUsage, InstanceUsage};
 use crate::batch::{InputBatch, InputRecord, Lineage, Span};
 use crate::clock::SharedClock;
@@ -111,11 +111,7 @@ impl Chain {
     }
 
     /// Maps one batch through all plugins; `output` has the result. An error names the plugin by its index.
-    pub(crate) async fn transform(
-        &mut self,
-        input: &InputBatch,
-        metrics: &StageMetrics,
-    ) -> Result<(), (usize, PluginError)> {
+    pub(crate) async fn transform(&mut self, input: &InputBatch) -> Result<(), (usize, PluginError)> {
         self.rejected.clear();
         self.derived = None;
         let count = self.links.len();
@@ -133,7 +129,6 @@ impl Chain {
             let records = result.as_ref().ok().map(|()| (current.len(), link.out.outputs.len()));
             link.usage.count(&CallUsage { time, cpu, records }, link.instance.memory_bytes());
             link.usage.charge(before, cpu);
-            metrics.observe_call(index, time);
             result.map_err(|error| (index, error))?;
             for rejected in &link.out.rejected {
                 let origin = lineage(current, rejected.index).origin;

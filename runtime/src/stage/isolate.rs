@@ -32,7 +32,7 @@ impl Mill {
             let part = input.slice(range.clone());
             self.pay(input.partition).await?;
             let chain = self.chains.of_mut(input.partition);
-            let (plugin, error) = match chain.transform(&part, &self.shared.metrics).await {
+            let (plugin, error) = match chain.transform(&part).await {
                 Ok(()) => {
                     let rejected =
                         self.append(topology, &part).map_err(|failure| at(failure.into(), &part))?;

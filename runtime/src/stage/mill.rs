@@ -223,7 +223,7 @@ impl Mill {
         loop {
             self.pay(input.partition).await.map_err(Unmapped::Halt)?;
             let chain = self.chains.of_mut(input.partition);
-            let (plugin, error) = match chain.transform(input, &self.shared.metrics).await {
+            let (plugin, error) = match chain.transform(input).await {
                 Ok(()) => break,
                 Err(failed) => failed,
             };

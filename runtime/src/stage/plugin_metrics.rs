@@ -1,7 +1,7 @@
 //! Numbers that plugins report: their own names, under a limit, and the pipeline's and plugin's as labels.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -9,8 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::metrics::Labels;
 use super::spec::StageSpec;
-use super::status::Labels;
 
 const NAME_BYTES_MAX: usize = 100;
 /// Of one plugin of a pipeline.
@@ -24,7 +24,11 @@ pub(super) struct PluginMetricFamilies {
     counters: Family<Labels, Counter>,
     gauges: Family<Labels, Gauges>,
     histograms: Family<Labels, Histogram, fn() -> Histogram>,
+    /// By pipeline and plugin. They stay when a plugin starts anew, so that the limit holds for all its lives.
+    names: Arc<Mutex<BTreeMap<(String, String), Names>>>,
 }
+
+type Names = Arc<Mutex<BTreeMap<String, Metric>>>;
 
 impl PluginMetricFamilies {
     pub(super) fn register(registry: &mut Registry) -> Self {
@@ -33,6 +37,7 @@ impl PluginMetricFamilies {
             counters: Family::default(),
             gauges: Family::default(),
             histograms: Family::new_with_constructor(buckets),
+            names: Arc::default(),
         };
         let registry = registry.sub_registry_with_prefix("plugin");
         registry.register("counter", "What plugins count", families.counters.clone());
@@ -40,6 +45,33 @@ impl PluginMetricFamilies {
         registry.register("histogram", "What plugins sort into buckets", families.histograms.clone());
         families
     }
+
+    /// Of a pipeline only these plugins are there any more.
+    pub(super) fn retain(&self, pipeline: &str, is_used: impl Fn(&str) -> bool) {
+        self.names().retain(|(of, plugin), names| {
+            let stays = of != pipeline || is_used(plugin);
+            if !stays {
+                let names = names.lock().expect("no code panics while it holds this lock");
+                for (name, metric) in names.iter() {
+                    let labels = labels_of(pipeline, plugin, name);
+                    match metric {
+                        Metric::Counter(_) => self.counters.remove(&labels),
+                        Metric::Gauge(_) => self.gauges.remove(&labels),
+                        Metric::Histogram(_) => self.histograms.remove(&labels),
+                    };
+                }
+            }
+            stays
+        });
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<(String, String), Names>> {
+        self.names.lock().expect("no code panics while it holds this lock")
+    }
+}
+
+fn labels_of(pipeline: &str, plugin: &str, name: &str) -> Labels {
+    vec![("pipeline", pipeline.to_owned()), ("plugin", plugin.to_owned()), ("name", name.to_owned())]
 }
 
 /// Why a number was not taken.
@@ -64,15 +96,21 @@ enum Metric {
 /// The numbers of the plugin of one source or sink.
 pub(crate) struct PluginMetrics {
     families: PluginMetricFamilies,
-    labels: Labels,
-    known: Mutex<BTreeMap<String, Metric>>,
+    pipeline: String,
+    plugin: String,
+    known: Names,
 }
 
 impl PluginMetrics {
     pub(super) fn new(families: &PluginMetricFamilies, spec: &StageSpec) -> Self {
         let plugin = spec.plugins.first().map_or_else(String::new, |plugin| plugin.name.clone());
-        let labels = vec![("pipeline", spec.pipeline.clone()), ("plugin", plugin)];
-        Self { families: families.clone(), labels, known: Mutex::default() }
+        let pipeline = spec.pipeline.clone();
+        let known = match spec.runner {
+            Some(_) => Arc::clone(families.names().entry((pipeline.clone(), plugin.clone())).or_default()),
+            // Of other parts the plugin counts nothing.
+            None => Names::default(),
+        };
+        Self { families: families.clone(), pipeline, plugin, known }
     }
 
     pub(crate) fn counter(&self, name: &str, by: u64) -> Result<(), MetricError> {
@@ -127,7 +165,7 @@ impl PluginMetrics {
             if known.len() >= NAMES_MAX {
                 return Err(MetricError::TooMany);
             }
-            let labels = [self.labels.clone(), vec![("name", name.to_owned())]].concat();
+            let labels = labels_of(&self.pipeline, &self.plugin, name);
             known.insert(name.to_owned(), make(&labels));
         }
         if take(&known[name]) { Ok(()) } else { Err(MetricError::Kind(name.to_owned())) }
@@ -136,4 +174,48 @@ impl PluginMetrics {
 
 fn check_number(value: f64) -> Result<(), MetricError> {
     if value.is_finite() { Ok(()) } else { Err(MetricError::NotANumber) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(families: &PluginMetricFamilies, plugin: &str) -> PluginMetrics {
+        let (pipeline, plugin) = ("p".to_owned(), plugin.to_owned());
+        let known = Arc::clone(families.names().entry((pipeline.clone(), plugin.clone())).or_default());
+        PluginMetrics { families: families.clone(), pipeline, plugin, known }
+    }
+
+    /// Symptom: a plugin that used other names each time it was started filled the node's memory. Cause: names were counted
+    /// for each start, and their series stayed for ever. Fix: they are counted for the plugin, and go with it.
+    #[test]
+    fn names_are_limited_over_all_lives_of_a_plugin_and_go_with_it() {
+        let mut registry = Registry::default();
+        let families = PluginMetricFamilies::register(&mut registry);
+        for life in 0..3 {
+            let metrics = metrics(&families, "a");
+            for name in 0..NAMES_MAX {
+                let counted = metrics.counter(&format!("{life}.{name}"), 1);
+                assert_eq!(counted, if life == 0 { Ok(()) } else { Err(MetricError::TooMany) });
+            }
+            assert_eq!(metrics.counter("0.0", 1), Ok(()), "what is known goes on");
+            assert_eq!(metrics.gauge("0.0", 1.0), Err(MetricError::Kind("0.0".to_owned())));
+        }
+        let other = metrics(&families, "b");
+        assert_eq!((other.gauge("g", 2.0), other.histogram("h", 0.5)), (Ok(()), Ok(())));
+        let text = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        let first = "plugin_counter_total{pipeline=\"p\",plugin=\"a\",name=\"0.0\"} 4";
+        assert!(text().contains(first), "{}", text());
+        families.retain("q", |_| false);
+        families.retain("p", |plugin| plugin == "b");
+        assert!(!text().contains("plugin=\"a\"") && text().contains("name=\"g\""), "{}", text());
+        families.retain("p", |_| false);
+        assert!(!text().contains("pipeline="), "{}", text());
+        // Whoever comes back begins anew.
+        assert_eq!(metrics(&families, "a").gauge("0.0", 1.0), Ok(()));
+    }
 }

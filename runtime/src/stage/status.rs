@@ -1,20 +1,13 @@
-//! What a stage tells about itself: counters for Prometheus, and a snapshot for people.
+//! What a stage tells about itself: a snapshot for people.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
-use super::plugin_metrics::{PluginMetricFamilies, PluginMetrics};
+use super::metrics::{RuntimeMetrics, StageMetrics};
+use super::plugin_metrics::PluginMetrics;
 use super::port::TopicPartition;
 use super::spec::{StagePlugin, StageSpec};
 use super::tap::Taps;
@@ -26,177 +19,6 @@ use crate::engine::{Contract, PluginForm};
 use crate::outputs::cut;
 use crate::plugin::{LineOrigin, PluginLog, PluginLogs};
 use crate::runner::RunnerKind;
-
-pub(super) type Labels = Vec<(&'static str, String)>;
-
-/// The metrics of all stages of a node.
-#[derive(Clone)]
-pub struct RuntimeMetrics {
-    records_in: Family<Labels, Counter>,
-    records_out: Family<Labels, Counter>,
-    records_rejected: Family<Labels, Counter>,
-    bytes_in: Family<Labels, Counter>,
-    bytes_out: Family<Labels, Counter>,
-    batches_in: Family<Labels, Counter>,
-    commits: Family<Labels, Counter>,
-    errors: Family<Labels, Counter>,
-    lag: Family<Labels, Gauge>,
-    calls: Family<Labels, Histogram, fn() -> Histogram>,
-    swaps: Family<Labels, Histogram, fn() -> Histogram>,
-    rollbacks: Family<Labels, Counter>,
-    of_plugins: PluginMetricFamilies,
-}
-
-fn call_seconds() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_01, 4.0, 10))
-}
-
-/// Finer: how long a stage stands still is what a swap is judged by.
-fn swap_seconds() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_01, 2.0, 18))
-}
-
-impl RuntimeMetrics {
-    /// Enters the metrics into `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            records_in: Family::default(),
-            records_out: Family::default(),
-            records_rejected: Family::default(),
-            bytes_in: Family::default(),
-            bytes_out: Family::default(),
-            batches_in: Family::default(),
-            commits: Family::default(),
-            errors: Family::default(),
-            lag: Family::default(),
-            calls: Family::new_with_constructor(call_seconds),
-            swaps: Family::new_with_constructor(swap_seconds),
-            rollbacks: Family::default(),
-            of_plugins: PluginMetricFamilies::register(registry),
-        };
-        let registry = registry.sub_registry_with_prefix("stage");
-        registry.register(
-            "records_in",
-            "Records that a stage has read and committed",
-            metrics.records_in.clone(),
-        );
-        registry.register("records_out", "Records that a stage has written", metrics.records_out.clone());
-        registry.register(
-            "records_rejected",
-            "Records that a plugin rejected",
-            metrics.records_rejected.clone(),
-        );
-        registry.register(
-            "bytes_in",
-            "Bytes of batches that a stage has read and committed",
-            metrics.bytes_in.clone(),
-        );
-        registry.register(
-            "bytes_out",
-            "Bytes of batches that a stage has written",
-            metrics.bytes_out.clone(),
-        );
-        registry.register(
-            "batches_in",
-            "Record batches that a stage has read and committed",
-            metrics.batches_in.clone(),
-        );
-        registry.register("commits", "Commits of outputs and offsets", metrics.commits.clone());
-        registry.register("errors", "What stopped or delayed a stage, by kind", metrics.errors.clone());
-        registry.register(
-            "lag",
-            "Records between a stage and the end of its partitions",
-            metrics.lag.clone(),
-        );
-        let calls = metrics.calls.clone();
-        registry.register_with_unit("plugin_call", "Time of a plugin's calls", Unit::Seconds, calls);
-        let swaps = metrics.swaps.clone();
-        let help = "Time between two batches while other versions of plugins take over";
-        registry.register_with_unit("plugin_swap", help, Unit::Seconds, swaps);
-        let help = "Versions of plugins that were taken back by themselves";
-        registry.register("plugin_rollbacks", help, metrics.rollbacks.clone());
-        metrics
-    }
-}
-
-/// The counters of one stage. They outlive its restarts.
-pub(crate) struct StageMetrics {
-    labels: Labels,
-    records_in: Counter,
-    records_out: Counter,
-    records_rejected: Counter,
-    bytes_in: Counter,
-    bytes_out: Counter,
-    batches_in: Counter,
-    commits: Counter,
-    errors: Family<Labels, Counter>,
-    /// Of all kinds.
-    errors_total: AtomicU64,
-    lag: Gauge,
-    lags: Mutex<BTreeMap<TopicPartition, i64>>,
-    calls: Vec<Histogram>,
-    swaps: Histogram,
-    rollbacks: Counter,
-}
-
-impl StageMetrics {
-    pub(crate) fn new(metrics: &RuntimeMetrics, spec: &StageSpec) -> Self {
-        let labels: Labels = vec![("pipeline", spec.pipeline.clone()), ("stage", spec.name.clone())];
-        let counter = |family: &Family<Labels, Counter>| family.get_or_create(&labels).clone();
-        let call = |plugin: &super::StagePlugin| {
-            let labels = [labels.clone(), vec![("plugin", plugin.name.clone())]].concat();
-            metrics.calls.get_or_create(&labels).clone()
-        };
-        Self {
-            records_in: counter(&metrics.records_in),
-            records_out: counter(&metrics.records_out),
-            records_rejected: counter(&metrics.records_rejected),
-            bytes_in: counter(&metrics.bytes_in),
-            bytes_out: counter(&metrics.bytes_out),
-            batches_in: counter(&metrics.batches_in),
-            commits: counter(&metrics.commits),
-            errors: metrics.errors.clone(),
-            errors_total: AtomicU64::new(0),
-            lag: metrics.lag.get_or_create(&labels).clone(),
-            lags: Mutex::default(),
-            calls: spec.plugins.iter().map(call).collect(),
-            swaps: metrics.swaps.get_or_create(&labels).clone(),
-            rollbacks: counter(&metrics.rollbacks),
-            labels,
-        }
-    }
-
-    pub(super) fn observe_call(&self, plugin: usize, time: Duration) {
-        self.calls[plugin].observe(time.as_secs_f64());
-    }
-
-    pub(crate) fn observe_swap(&self, time: Duration) {
-        self.swaps.observe(time.as_secs_f64());
-    }
-
-    pub(crate) fn count_error(&self, kind: &'static str) {
-        let labels = [self.labels.clone(), vec![("kind", kind.to_owned())]].concat();
-        self.errors.get_or_create(&labels).inc();
-        self.errors_total.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_lag(&self, partition: TopicPartition, lag: i64) {
-        self.change_lags(|lags| {
-            lags.insert(partition, lag.max(0));
-        });
-    }
-
-    /// Others report the lag of partitions that are theirs now.
-    pub(crate) fn forget_lags(&self, partitions: &[TopicPartition]) {
-        self.change_lags(|lags| lags.retain(|partition, _| !partitions.contains(partition)));
-    }
-
-    fn change_lags(&self, change: impl FnOnce(&mut BTreeMap<TopicPartition, i64>)) {
-        let mut lags = self.lags.lock().expect("no code panics while it holds this lock");
-        change(&mut lags);
-        self.lag.set(lags.values().sum());
-    }
-}
 
 /// Where a stage is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -370,7 +192,8 @@ impl StageShared {
         events: mpsc::Sender<StageEvent>,
         logs: Arc<PluginLogs>,
     ) -> Self {
-        let metrics_of_plugins = &metrics.of_plugins;
+        let plugin_metrics = PluginMetrics::new(&metrics.of_plugins, &spec);
+        let usages = metrics.usages(&spec);
         let metrics = StageMetrics::new(metrics, &spec);
         let life = Life {
             state: StageState::Starting,
@@ -380,9 +203,7 @@ impl StageShared {
             last_failure: None,
             finished: 0,
         };
-        let plugin_metrics = PluginMetrics::new(metrics_of_plugins, &spec);
         let deployments = Deployments::new(spec.plugins.clone(), spec.canary.clone());
-        let usages = spec.plugins.iter().map(|_| Arc::default()).collect();
         Self {
             spec,
             deployments,
@@ -445,28 +266,17 @@ impl StageShared {
     }
 
     /// Counts a batch that was mapped on its way.
-    pub(crate) fn count_inline(&self, records_in: usize, records_out: usize, rejected: usize, bytes: usize) {
+    pub(crate) fn count_inline(&self, counts: &UnitCounts) {
         let _life = self.life.lock().expect("no code panics while it holds this lock");
-        let metrics = &self.metrics;
-        metrics.records_in.inc_by(records_in as u64);
-        metrics.records_out.inc_by(records_out as u64);
-        metrics.records_rejected.inc_by(rejected as u64);
-        metrics.bytes_in.inc_by(bytes as u64);
-        metrics.batches_in.inc();
+        self.metrics.count(counts);
     }
 
     /// Counts what was committed. All counters move together: whoever reads them sees what was read beside what
     /// came of it, and a batch that has to be mapped again is not counted twice.
     pub(crate) fn count_commit(&self, counts: &UnitCounts) {
         let _life = self.life.lock().expect("no code panics while it holds this lock");
-        let metrics = &self.metrics;
-        metrics.records_in.inc_by(counts.records_in);
-        metrics.records_out.inc_by(counts.records_out);
-        metrics.records_rejected.inc_by(counts.records_rejected);
-        metrics.bytes_in.inc_by(counts.bytes_in);
-        metrics.bytes_out.inc_by(counts.bytes_out);
-        metrics.batches_in.inc_by(counts.batches_in);
-        metrics.commits.inc();
+        self.metrics.count(counts);
+        self.metrics.commits.inc();
     }
 
     pub(crate) fn is_failed(&self) -> bool {
@@ -552,8 +362,8 @@ impl StageShared {
             bytes_out: metrics.bytes_out.get(),
             batches_in: metrics.batches_in.get(),
             commits: metrics.commits.get(),
-            errors: metrics.errors_total.load(Ordering::Relaxed),
-            lag: metrics.lag.get(),
+            errors: metrics.errors_total(),
+            lag: metrics.lag(),
             last_rejection: life.last_rejection.clone(),
             last_rollback: life.last_rollback.clone(),
             last_failure: life.last_failure.clone(),

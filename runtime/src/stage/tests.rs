@@ -28,6 +28,7 @@ struct Fixture {
     cluster: MemoryCluster,
     runtime: Runtime<MemoryCluster>,
     engine: PluginEngine,
+    registry: Registry,
 }
 
 impl Fixture {
@@ -40,11 +41,19 @@ impl Fixture {
         for (topic, partitions) in [("in", 2), ("out", 2), ("wide", 5), ("dead", 1)] {
             cluster.create_topic(topic, partitions);
         }
-        let metrics = RuntimeMetrics::register(&mut Registry::default());
+        let mut registry = Registry::default();
+        let metrics = RuntimeMetrics::register(&mut registry);
         let handle = tokio::runtime::Handle::current();
         let runtime = Runtime::new(cluster.clone(), metrics, clock, Environment::default(), handle);
         let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
-        Self { cluster, runtime, engine }
+        Self { cluster, runtime, engine, registry }
+    }
+
+    /// What Prometheus gets.
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
     }
 
     fn stage(&self, guests: &[Vec<u8>]) -> StageSpec {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::cpu_share::CpuShare;
+use super::usage_metrics::UsageMetrics;
 use crate::clock::SharedClock;
 
 /// Calls whose times the percentiles are of.
@@ -15,8 +16,10 @@ const RECENT_CALLS: usize = 1024;
 const LOOK_UP_MAX: Duration = Duration::from_millis(250);
 
 /// The usage of one plugin of a stage's chain, which its instances share.
-#[derive(Default)]
-pub(crate) struct PluginUsage(Mutex<Counts>);
+pub(crate) struct PluginUsage {
+    counts: Mutex<Counts>,
+    metrics: UsageMetrics,
+}
 
 #[derive(Default)]
 struct Counts {
@@ -60,6 +63,10 @@ pub(crate) struct CallUsage {
 }
 
 impl PluginUsage {
+    pub(super) fn new(metrics: UsageMetrics) -> Self {
+        Self { counts: Mutex::default(), metrics }
+    }
+
     pub(crate) fn status(&self) -> UsageStatus {
         let (mut status, mut recent) = {
             let counts = self.lock();
@@ -78,7 +85,7 @@ impl PluginUsage {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().expect("no code panics while it holds this lock")
+        self.counts.lock().expect("no code panics while it holds this lock")
     }
 }
 
@@ -117,10 +124,13 @@ impl InstanceUsage {
             counts.status.instances += 1;
             counts.status.memory_bytes += memory_bytes;
         }
+        usage.metrics.change(1, signed(memory_bytes));
         Self { usage, memory_bytes }
     }
 
     pub(crate) fn count(&mut self, call: &CallUsage, memory_bytes: u64) {
+        self.usage.metrics.count(call);
+        self.usage.metrics.change(0, signed(memory_bytes) - signed(self.memory_bytes));
         let mut counts = self.usage.lock();
         counts.count(call);
         counts.status.memory_bytes = counts.status.memory_bytes - self.memory_bytes + memory_bytes;
@@ -145,7 +155,9 @@ impl InstanceUsage {
                 let before = now;
                 tokio::time::sleep(until.saturating_sub(now).min(LOOK_UP_MAX)).await;
                 now = clock.monotonic();
-                self.usage.lock().throttled += now.saturating_sub(before);
+                let waited = now.saturating_sub(before);
+                self.usage.lock().throttled += waited;
+                self.usage.metrics.throttled.inc_by(waited.as_secs_f64());
             }
         }
     }
@@ -157,10 +169,15 @@ impl InstanceUsage {
 
 impl Drop for InstanceUsage {
     fn drop(&mut self) {
+        self.usage.metrics.change(-1, -signed(self.memory_bytes));
         let mut counts = self.usage.lock();
         counts.status.instances -= 1;
         counts.status.memory_bytes -= self.memory_bytes;
     }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn micros(time: Duration) -> u64 {
@@ -177,7 +194,7 @@ mod tests {
 
     #[test]
     fn calls_add_up_and_memory_is_that_of_live_instances() {
-        let usage = Arc::new(PluginUsage::default());
+        let usage = Arc::new(PluginUsage::new(UsageMetrics::unseen()));
         let mut one = InstanceUsage::new(Arc::clone(&usage), 10, 100);
         let two = InstanceUsage::new(Arc::clone(&usage), 7, 100);
         one.count(&call(5, Some((3, 4))), 30);
@@ -203,7 +220,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_recent_calls() {
-        let usage = Arc::new(PluginUsage::default());
+        let usage = Arc::new(PluginUsage::new(UsageMetrics::unseen()));
         let percentiles = || (usage.status().call_us_p50, usage.status().call_us_p99);
         assert_eq!(percentiles(), (0, 0), "nothing was called");
         let mut instance = InstanceUsage::new(Arc::clone(&usage), 0, 100);

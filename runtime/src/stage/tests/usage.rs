@@ -118,3 +118,46 @@ async fn a_plugin_that_waits_for_its_share_is_stopped_and_replaced_at_once() {
         .expect("it does not wait for the plugin");
     assert_eq!(fixture.cluster.committed("test.stage", "in", 0).unwrap().next_offset, 5);
 }
+
+/// Each plugin of each stage has its numbers, and they go with it.
+#[tokio::test]
+async fn series_are_there_as_long_as_what_they_are_about() {
+    let fixture = Fixture::new();
+    fixture.append(0, &["a", "b"]);
+    let stage = fixture.stage(&[guests::returning(&[0, 2]), guests::identity()]);
+    let mut failing = fixture.stage(&[guests::batch_guest("unreachable")]);
+    (failing.name, failing.group) = ("failing".to_owned(), "failing".to_owned());
+    fixture.apply(vec![stage.clone(), failing]).await;
+    fixture.until_committed(0, 2).await;
+    fixture.until(|| matches!(fixture.runtime.status()[0].state, StageState::Failed(_))).await;
+    let text = fixture.metrics();
+    let has = |text: &str, name: &str, labels: &str, value: &str| {
+        let line = format!("stage_{name}{{pipeline=\"test\",{labels}}} {value}");
+        text.lines().any(|found| found.starts_with(&line))
+    };
+    for (plugin, records_in) in [("plugin0", "2"), ("plugin1", "1")] {
+        let labels = format!("stage=\"stage\",plugin=\"{plugin}\"");
+        for (name, value) in [
+            ("plugin_call_seconds_count", "1"),
+            ("plugin_records_in_total", records_in),
+            ("plugin_records_out_total", "1"),
+            ("plugin_failed_calls_total", "0"),
+            ("plugin_cpu_seconds_total", "0.0"),
+            ("plugin_throttled_seconds_total", "0.0"),
+            ("plugin_memory_bytes", ""),
+            ("plugin_instances", "1"),
+        ] {
+            assert!(has(&text, name, &labels, value), "{name} {labels}: {text}");
+        }
+    }
+    assert!(has(&text, "plugin_failed_calls_total", "stage=\"failing\",plugin=\"plugin0\"", "2"), "{text}");
+    assert!(has(&text, "errors_total", "stage=\"failing\",kind=\"trap\"", "2"), "{text}");
+    // A stage goes, and another one loses a plugin.
+    let shorter = StageSpec { plugins: stage.plugins[..1].to_vec(), ..stage };
+    fixture.apply(vec![shorter]).await;
+    let text = fixture.metrics();
+    assert!(!text.contains("failing") && !text.contains("plugin1") && text.contains("plugin0"), "{text}");
+    assert!(has(&text, "plugin_records_in_total", "stage=\"stage\",plugin=\"plugin0\"", "2"), "{text}");
+    fixture.runtime.remove("test").await;
+    assert!(!fixture.metrics().contains("pipeline="), "{}", fixture.metrics());
+}
