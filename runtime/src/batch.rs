@@ -30,6 +30,9 @@ pub enum InputError {
     Record(#[from] RecordError),
     #[error("the batch has {found} records instead of {declared}")]
     RecordsCount { declared: i32, found: usize },
+    /// In the form that the plugin asks for.
+    #[error("the record takes at least {bytes} bytes of memory as a typed record; the plugin has {max}")]
+    TooLarge { bytes: usize, max: usize },
 }
 
 impl From<DecompressError> for InputError {

@@ -153,6 +153,10 @@ impl Limiter {
         Self { memory_bytes_max, memory_bytes: 0, denied: false }
     }
 
+    pub(super) fn memory_bytes_max(&self) -> u64 {
+        self.memory_bytes_max
+    }
+
     /// Memory never shrinks: this is the most there was.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.memory_bytes

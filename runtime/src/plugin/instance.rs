@@ -167,6 +167,9 @@ async fn call_component(
     limits: &PluginLimits,
     out: &mut Transformed,
 ) -> Result<(), PluginError> {
+    if exports.is_typed() && !typed::has_room(input, limits.memory_bytes_max) {
+        return Err(PluginError::MemoryLimit { limit_bytes: limits.memory_bytes_max });
+    }
     let budget = limits.call_timeout();
     store.set_epoch_deadline(EngineState::ticks(budget));
     let returned = timed(budget, exports.call(store, input)).await;
@@ -215,6 +218,14 @@ async fn start(
 }
 
 impl Exports {
+    fn is_typed(&self) -> bool {
+        match self {
+            Self::TransformBatch(_) => false,
+            Self::Transform(_) => true,
+            Self::V0_1(transform) => transform.is_typed(),
+        }
+    }
+
     async fn call(
         &self,
         store: &mut Store<HostState>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::log::tests::Lines;
 use super::*;
+use crate::batch::InputBatch;
 use crate::batch::tests::sample;
 use crate::clock::SystemClock;
 use crate::engine::{Contract, EngineConfig, PluginEngine};
@@ -288,4 +289,27 @@ async fn no_text_of_a_plugin_controls_a_terminal() {
     let rejecting = guest(AGREE, "(call $reject (i32.const 0) (i32.const 0) (i32.const 0))");
     let out = transform(&rejecting, PluginLimits::default()).await.unwrap();
     assert_eq!(out.rejected[0].reason, SAFE);
+}
+
+/// What no guest of that memory has room for is not made for it: the packed form stays what it is.
+#[tokio::test]
+async fn typed_records_that_can_not_fit_are_not_begun() {
+    let mut batch = millstream_record::BatchBuilder::new(usize::MAX);
+    let header = millstream_record::Header { key: b"", value: None };
+    batch.append(1, None, None, std::iter::repeat_n(header, 200_000)).unwrap();
+    let bytes = bytes::Bytes::from(batch.finish().unwrap());
+    let batch = millstream_record::RecordBatch::new(&bytes).unwrap();
+    let (topic, position) = ("in".into(), crate::batch::Position::Stream);
+    let input = InputBatch::open(position, &topic, 0, &batch, &bytes, 0).unwrap().unwrap();
+    let limits = PluginLimits { memory_bytes_max: 2 * 1024 * 1024, ..PluginLimits::default() };
+    for (wasm, expected) in [(guests::identity(), None), (guests::typed_identity(), Some("memory_limit"))] {
+        let mut instance = start(&wasm, limits.clone()).await.started.unwrap();
+        let before = instance.memory_bytes();
+        let mut out = Transformed::default();
+        let mapped = instance.transform(&input, &["out".into()], &mut out).await;
+        assert_eq!(mapped.err().map(|error| error.kind()), expected);
+        if expected.is_some() {
+            assert_eq!(instance.memory_bytes(), before, "it was not called");
+        }
+    }
 }

@@ -9,11 +9,33 @@ use wasmtime::Store;
 use super::bindings::transform::{BatchOutput, HeaderParam, HeaderResult, Message, MessageBody, Output};
 use super::bindings::{Transformer, types};
 use super::host::HostState;
-use crate::batch::{InputBatch, Span};
+use crate::batch::{InputBatch, InputRecord, Span};
 use crate::outputs::{
     OutputError, OutputFault, OutputRecord, OutputRules, Transformed, check_partition, check_timestamp,
     topic_index,
 };
+
+/// A record and a header as they lie in a guest's memory, without their bytes.
+const RECORD_BYTES: usize = 48;
+const HEADER_BYTES: usize = 20;
+/// No guest's allocator is finer.
+const ALLOCATION_BYTES: usize = 8;
+
+/// What a record takes at least in the memory of a guest that gets it in typed form. The host takes some three times as
+/// much for it, so what no guest has room for is not even begun: a record has room for millions of headers.
+pub(crate) fn guest_bytes(input: &InputBatch, record: &InputRecord) -> usize {
+    let allocated = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len).next_multiple_of(ALLOCATION_BYTES);
+    let (key, value, headers) = input.fields(record).fields();
+    let headers: usize =
+        headers.map(|header| HEADER_BYTES + allocated(Some(header.key)) + allocated(header.value)).sum();
+    RECORD_BYTES + allocated(key) + allocated(value) + headers
+}
+
+/// Whether a guest with so much memory may have room for all of them.
+pub(super) fn has_room(input: &InputBatch, memory_bytes_max: u64) -> bool {
+    let sizes = input.records.iter().map(|record| guest_bytes(input, record) as u64);
+    sizes.sum::<u64>() <= memory_bytes_max
+}
 
 pub(super) async fn call(
     exports: &Transformer,

@@ -94,6 +94,10 @@ impl TransformPre {
 }
 
 impl Transform {
+    pub(super) fn is_typed(&self) -> bool {
+        matches!(self.interface, Interface::Transform)
+    }
+
     pub(super) async fn call(
         &self,
         store: &mut Store<HostState>,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use millstream_record::{BatchError, RecordBatch};
 
 use crate::batch::{InputBatch, InputError, Position};
+use crate::plugin::guest_bytes;
 use crate::stage::{FetchedPartition, SeekTo, TopicPartition};
 
 /// Bytes that one poll hands over beyond its first record.
@@ -48,13 +49,20 @@ struct Incoming {
     taken: usize,
 }
 
-/// A batch that can't be opened.
+/// What can't be handed over, although it is known where it ends.
+pub(super) enum Unfit {
+    Batch(Bytes),
+    /// As a batch of its own.
+    Record(InputBatch),
+}
+
+/// A batch that can't be opened, or a record that can't be handed over.
 pub(super) struct Unreadable {
     pub(super) partition: TopicPartition,
     pub(super) offset: i64,
     pub(super) error: InputError,
-    /// The batch, if it is known where it ends. It stays in front of the others.
-    pub(super) batch: Option<Bytes>,
+    /// What it is, if that is known. It stays in front of the others.
+    pub(super) what: Option<Unfit>,
 }
 
 /// Where a partition goes on.
@@ -122,12 +130,7 @@ impl Reading {
                 // A fetch may end inside a batch; the next one begins with it.
                 Err(BatchError::Incomplete { .. }) => break,
                 Err(error) => {
-                    return Err(Unreadable {
-                        partition: key,
-                        offset: from,
-                        error: error.into(),
-                        batch: None,
-                    });
+                    return Err(Unreadable { partition: key, offset: from, error: error.into(), what: None });
                 }
             };
             let (next, end) = (from.max(batch.next_offset()), start + batch.size_in_bytes());
@@ -144,29 +147,44 @@ impl Reading {
         Ok(())
     }
 
-    /// Hands over at most so many records.
-    pub(super) fn take(&mut self, records_max: usize) -> Result<Taken, Unreadable> {
+    /// Hands over at most so many records. With `typed_bytes_max`, in typed form, for a plugin with so much memory.
+    pub(super) fn take(
+        &mut self,
+        records_max: usize,
+        typed_bytes_max: Option<usize>,
+    ) -> Result<Taken, Unreadable> {
         let mut taken = Taken::default();
         let mut bytes_left = POLL_BYTES_MAX;
+        // What a plugin holds beside the records is for it to know.
+        let mut typed_left = typed_bytes_max.map(|max| max / 2);
         while let Some(incoming) = self.inbox.front_mut() {
             let left = records_max - usize::try_from(taken.records).unwrap_or(usize::MAX).min(records_max);
             if left == 0 || bytes_left == 0 {
                 break;
             }
-            let part = match incoming.take(left, bytes_left, taken.batches.is_empty()) {
+            let room = Room { records: left, bytes: bytes_left, typed: typed_left, whole: typed_bytes_max };
+            let part = match incoming.take(room, taken.batches.is_empty()) {
                 Ok(part) => part,
                 // What was taken is handed over first, or it would be committed and nobody had seen it.
                 Err(_) if taken.records > 0 => break,
                 Err(error) => {
                     let (partition, offset) = (incoming.partition.clone(), incoming.from);
-                    let batch = Some(incoming.batch.clone());
-                    return Err(Unreadable { partition, offset, error, batch });
+                    let at = incoming.taken;
+                    let what = match &incoming.opened {
+                        Some(opened) => Unfit::Record(opened.slice(at..at + 1)),
+                        None => Unfit::Batch(incoming.batch.clone()),
+                    };
+                    return Err(Unreadable { partition, offset, error, what: Some(what) });
                 }
             };
             let (partition, next) = (incoming.partition.clone(), incoming.from);
             let is_done = next == incoming.next;
             if let Some(part) = part {
                 bytes_left = bytes_left.saturating_sub(part.section.len());
+                if let Some(left) = &mut typed_left {
+                    let taken = part.records.iter().map(|record| guest_bytes(&part, record)).sum();
+                    *left = left.saturating_sub(taken);
+                }
                 taken.records += part.len() as u64;
                 taken.bytes += if is_done { incoming.batch.len() as u64 } else { 0 };
                 taken.batches.push(part);
@@ -182,11 +200,15 @@ impl Reading {
         Ok(taken)
     }
 
-    /// The first batch counts as handed over.
+    /// What can't be handed over counts as if it had been.
     pub(super) fn skip(&mut self) {
-        if let Some(Incoming { partition, next, .. }) = self.inbox.pop_front() {
-            self.hand_over(&partition, next);
+        let Some(first) = self.inbox.front_mut() else { return };
+        first.skip();
+        let (partition, next, is_done) = (first.partition.clone(), first.from, first.from == first.next);
+        if is_done {
+            self.inbox.pop_front();
         }
+        self.hand_over(&partition, next);
     }
 
     fn hand_over(&mut self, partition: &TopicPartition, next: i64) {
@@ -271,14 +293,20 @@ impl Reading {
     }
 }
 
+/// What a poll has room for.
+#[derive(Clone, Copy)]
+struct Room {
+    records: usize,
+    bytes: usize,
+    /// In the plugin's memory; none if that is no matter.
+    typed: Option<usize>,
+    /// The same, of a record that comes alone.
+    whole: Option<usize>,
+}
+
 impl Incoming {
     /// Records of it: at least one, if they are the first of a poll. None if nothing fits, or nothing is left.
-    fn take(
-        &mut self,
-        records_max: usize,
-        bytes_max: usize,
-        is_first: bool,
-    ) -> Result<Option<InputBatch>, InputError> {
+    fn take(&mut self, room: Room, is_first: bool) -> Result<Option<InputBatch>, InputError> {
         let TopicPartition { topic, partition } = &self.partition;
         let opened = match self.opened.take() {
             Some(opened) => Some(opened),
@@ -291,7 +319,13 @@ impl Incoming {
             self.from = self.next;
             return Ok(None);
         };
-        let end = self.taken + fitting(&opened, self.taken, records_max, bytes_max, is_first);
+        let end = match fitting(&opened, self.taken, room, is_first) {
+            Ok(fits) => self.taken + fits,
+            Err(error) => {
+                self.opened = Some(opened);
+                return Err(error);
+            }
+        };
         if end == opened.len() {
             self.from = self.next;
             return Ok(Some(if self.taken == 0 { opened } else { opened.slice(self.taken..end) }));
@@ -301,12 +335,34 @@ impl Incoming {
         self.opened = Some(opened);
         Ok(part)
     }
+
+    /// Leaves out a record, if it is open, or the batch.
+    fn skip(&mut self) {
+        self.taken += 1;
+        let next =
+            self.opened.as_ref().and_then(|opened| Some(opened.offset(opened.records.get(self.taken)?)));
+        self.from = next.unwrap_or(self.next);
+    }
 }
 
 /// How many of the batch's records from there on are handed over: at least one, if it is the first.
-fn fitting(batch: &InputBatch, from: usize, records_max: usize, bytes_max: usize, is_first: bool) -> usize {
+fn fitting(batch: &InputBatch, from: usize, room: Room, is_first: bool) -> Result<usize, InputError> {
     let start = from.checked_sub(1).map_or(0, |before| batch.records[before].body.end as usize);
-    let records = batch.records[from..].iter().take(records_max);
-    let fits = records.take_while(|record| record.body.end as usize - start <= bytes_max).count();
-    if is_first { fits.max(1).min(records_max) } else { fits }
+    let mut typed = 0;
+    let fits = batch.records[from..].iter().take(room.records).take_while(|record| {
+        let has_room = room.typed.is_none_or(|max| {
+            typed += guest_bytes(batch, record);
+            typed <= max
+        });
+        has_room && record.body.end as usize - start <= room.bytes
+    });
+    let fits = fits.count();
+    if fits > 0 || !is_first {
+        return Ok(fits);
+    }
+    // It comes alone.
+    match room.whole.map(|max| (guest_bytes(batch, &batch.records[from]), max)) {
+        Some((bytes, max)) if bytes > max => Err(InputError::TooLarge { bytes, max }),
+        _ => Ok(1.min(room.records)),
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_record::BatchBuilder;
 
-use super::reading::{Reading, Resumed};
+use super::reading::{Reading, Resumed, Unfit};
 use crate::stage::{FetchedPartition, SeekTo, TopicPartition};
 
 fn partition(partition: i32) -> TopicPartition {
@@ -42,7 +42,7 @@ fn reading(partitions: &[i32]) -> Reading {
 }
 
 fn taken(reading: &mut Reading, max: usize) -> Vec<(i32, usize)> {
-    let Ok(taken) = reading.take(max) else { panic!("every batch can be opened") };
+    let Ok(taken) = reading.take(max, None) else { panic!("every batch can be opened") };
     taken.batches.iter().map(|batch| (batch.partition, batch.len())).collect()
 }
 
@@ -132,12 +132,47 @@ fn what_lies_in_front_of_an_unreadable_batch_is_handed_over_first() {
     assert!(reading.accept(found).is_ok());
     assert_eq!(taken(&mut reading, 100), [(0, 2)]);
     assert_eq!(reading.uncommitted(), [(partition(0), 2)]);
-    let unreadable = reading.take(100).err().expect("the second batch is damaged");
-    assert_eq!((unreadable.offset, unreadable.batch.is_some()), (2, true));
+    let unreadable = reading.take(100, None).err().expect("the second batch is damaged");
+    assert_eq!((unreadable.offset, unreadable.what.is_some()), (2, true));
     assert_eq!(reading.uncommitted(), [(partition(0), 2)]);
     // It stays there until somebody says that it is done with.
-    assert!(reading.take(100).is_err());
+    assert!(reading.take(100, None).is_err());
     reading.skip();
     assert_eq!(reading.uncommitted(), [(partition(0), 3)]);
     assert!(taken(&mut reading, 100).is_empty());
+}
+
+/// Symptom: a record of 64 MiB with headers of 2 bytes took the node gigabytes, for a plugin that could not hold them. Cause:
+/// each header became a typed one before the plugin's limit was asked. Fix: what can't fit into its memory is not begun.
+#[test]
+fn what_has_no_room_in_the_plugins_memory_as_typed_records_is_not_handed_over() {
+    let mut batch = BatchBuilder::new(usize::MAX);
+    for headers in [0, 1000, 0] {
+        let header = millstream_record::Header { key: b"", value: None };
+        batch.append(1, None, Some(b"v"), std::iter::repeat_n(header, headers)).unwrap();
+    }
+    let mut reading = reading(&[0]);
+    let batches = batch.finish().unwrap().into();
+    assert!(reading.accept(FetchedPartition { batches, ..fetched(0, 0, &[3], b"v") }).is_ok());
+    let mut take = |typed| reading.take(100, typed).map(|taken| taken.records);
+    // In the packed form nothing is made of it.
+    assert_eq!(take(Some(20_000)).ok(), Some(1));
+    let unfit = take(Some(20_000)).err().expect("1000 headers take 20 bytes each, at least");
+    let Some(Unfit::Record(record)) = unfit.what else { panic!("the record is known") };
+    assert_eq!((unfit.offset, record.len(), record.offset(&record.records[0])), (1, 1, 1));
+    assert_eq!(take(Some(20_055)).err().map(|unfit| unfit.offset), Some(1), "and it stays");
+    assert_eq!(take(Some(20_056)).ok(), Some(1), "alone, it may have all of the memory");
+    assert_eq!(take(None).ok(), Some(1));
+    // One that is skipped takes nothing else along.
+    let mut reading = self::reading(&[0]);
+    let mut batch = BatchBuilder::new(usize::MAX);
+    (0..3).for_each(|_| batch.append(1, None, Some(b"value"), []).unwrap());
+    let batches = batch.finish().unwrap().into();
+    assert!(reading.accept(FetchedPartition { batches, ..fetched(0, 0, &[3], b"v") }).is_ok());
+    for next in 1..=3 {
+        assert!(reading.take(100, Some(10)).is_err());
+        reading.skip();
+        assert_eq!(reading.uncommitted(), [(partition(0), next)]);
+    }
+    assert_eq!(reading.take(100, Some(10)).map(|taken| taken.records).ok(), Some(0));
 }

@@ -2,7 +2,7 @@
 //! always fits its topic: where the whole record does not, its value is cut, and a header says so.
 
 use millstream_record::varint::{put_varint, varint_bytes};
-use millstream_record::{Header, RecordBatch};
+use millstream_record::{Header, Headers, RecordBatch};
 
 use super::letter_headers::{
     BATCH_RECORDS, OFFSET, PARTITION, PLUGIN, PLUGIN_SHA256, REASON, STAGE, TIMESTAMP, TOPIC, TRUNCATED,
@@ -18,7 +18,8 @@ pub(crate) struct Original<'a> {
     pub(super) timestamp: i64,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
-    headers: Vec<Header<'a>>,
+    /// Read again where they are wanted: a record has room for millions of them.
+    headers: Option<Headers<'a>>,
     /// Records of a batch that could not be opened.
     batch_records: Option<i32>,
 }
@@ -33,7 +34,7 @@ impl<'a> Original<'a> {
             timestamp: record.timestamp,
             key,
             value,
-            headers: headers.collect(),
+            headers: Some(headers),
             batch_records: None,
         }
     }
@@ -47,7 +48,7 @@ impl<'a> Original<'a> {
             timestamp: batch.max_timestamp(),
             key: None,
             value: Some(batch.bytes()),
-            headers: Vec::new(),
+            headers: None,
             batch_records: Some(batch.records_count()),
         }
     }
@@ -97,26 +98,32 @@ pub(super) fn body(
     added.push(header(OFFSET, &offset));
     added.push(header(TIMESTAMP, &timestamp));
     added.extend(batch_records.as_ref().map(|records| header(BATCH_RECORDS, records)));
-    let whole = encoded(original.key, original.value, &[&original.headers, &added]);
+    let whole = encoded(original.key, original.value, original.headers.clone(), &added);
     if fits(&whole) {
         return Some(whole);
     }
     added.push(header(TRUNCATED, &value_bytes));
-    let cut = |key: Option<&[u8]>, headers: &[&[Header<'_>]]| {
-        let without_value = encoded(key, Some(&[]), headers).len();
+    let cut = |key: Option<&[u8]>, headers: Option<Headers<'_>>| {
+        let without_value = encoded(key, Some(&[]), headers.clone(), &added).len();
         // The length in front of the value grows with it.
         let room = bytes_max.checked_sub(without_value + varint_bytes(i32::MAX))?;
         let value = original.value.map(|value| &value[..value.len().min(room)]);
-        Some(encoded(key, value, headers))
+        Some(encoded(key, value, headers, &added))
     };
-    cut(original.key, &[&original.headers, &added]).or_else(|| cut(None, &[&added]))
+    cut(original.key, original.headers.clone()).or_else(|| cut(None, None))
 }
 
 fn header<'a>(key: &'a str, value: &'a str) -> Header<'a> {
     Header { key: key.as_bytes(), value: Some(value.as_bytes()) }
 }
 
-fn encoded(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[&[Header<'_>]]) -> Vec<u8> {
+/// The record's own headers, and those that were added behind them.
+fn encoded(
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    own: Option<Headers<'_>>,
+    added: &[Header<'_>],
+) -> Vec<u8> {
     let mut out = Vec::new();
     let put = |out: &mut Vec<u8>, bytes: Option<&[u8]>| {
         let length =
@@ -126,11 +133,11 @@ fn encoded(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[&[Header<'_>]]) 
     };
     put(&mut out, key);
     put(&mut out, value);
-    let count = headers.iter().map(|headers| headers.len()).sum::<usize>();
+    let count = own.as_ref().map_or(0, ExactSizeIterator::len) + added.len();
     put_varint(&mut out, i32::try_from(count).expect("headers are counted by an i32"));
-    for Header { key, value } in headers.iter().copied().flatten() {
+    for Header { key, value } in own.into_iter().flatten().chain(added.iter().copied()) {
         put(&mut out, Some(key));
-        put(&mut out, *value);
+        put(&mut out, value);
     }
     out
 }

@@ -138,11 +138,17 @@ impl positions::Host for RunnerState {
 }
 
 impl RunnerState {
-    async fn polled(&mut self, max_records: u32, timeout_ms: u32) -> Result<Vec<InputBatch>, SessionError> {
+    async fn polled(
+        &mut self,
+        max_records: u32,
+        timeout_ms: u32,
+        typed_bytes_max: Option<usize>,
+    ) -> Result<Vec<InputBatch>, SessionError> {
         self.ticks = 0;
         self.end_turn(false);
         self.pay().await;
-        let polled = self.session.poll(max_records, Duration::from_millis(timeout_ms.into())).await;
+        let timeout = Duration::from_millis(timeout_ms.into());
+        let polled = self.session.poll(max_records, timeout, typed_bytes_max).await;
         self.turn.begin(polled.iter().flatten().map(InputBatch::len).sum());
         polled
     }
@@ -159,7 +165,8 @@ impl consumer::Host for RunnerState {
         max_records: u32,
         timeout_ms: u32,
     ) -> Result<Vec<consumer::Message>, consumer::Error> {
-        Ok(self.polled(max_records, timeout_ms).await?.iter().flat_map(messages).collect())
+        let room = usize::try_from(self.host.limiter.memory_bytes_max()).unwrap_or(usize::MAX);
+        Ok(self.polled(max_records, timeout_ms, Some(room)).await?.iter().flat_map(messages).collect())
     }
 
     async fn poll_batch(
@@ -167,7 +174,7 @@ impl consumer::Host for RunnerState {
         max_records: u32,
         timeout_ms: u32,
     ) -> Result<Vec<consumer::Batch>, consumer::Error> {
-        Ok(self.polled(max_records, timeout_ms).await?.iter().map(batch).collect())
+        Ok(self.polled(max_records, timeout_ms, None).await?.iter().map(batch).collect())
     }
 
     async fn commit(&mut self) -> Result<(), consumer::Error> {

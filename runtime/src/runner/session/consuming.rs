@@ -44,8 +44,13 @@ impl Session {
         self.ask(|reply| Request::Subscribe { topics, reply }).await
     }
 
-    /// What is there, or comes within that time.
-    pub(crate) async fn poll(&mut self, records_max: u32, timeout: Duration) -> Result<Vec<InputBatch>> {
+    /// What is there, or comes within that time. With `typed_bytes_max`, in typed form, for a plugin with so much memory.
+    pub(crate) async fn poll(
+        &mut self,
+        records_max: u32,
+        timeout: Duration,
+        typed_bytes_max: Option<usize>,
+    ) -> Result<Vec<InputBatch>> {
         self.may_go_on()?;
         if records_max == 0 {
             return Err(SessionError::Invalid("a poll for 0 records".to_owned()));
@@ -61,13 +66,14 @@ impl Session {
                 true => u32::from(!is_holding),
                 false => records_max,
             };
-            let Taken { batches, records, bytes } = match self.reading.take(records_max as usize) {
-                Ok(taken) => taken,
-                Err(unreadable) => {
-                    self.put_batch_aside(unreadable).await?;
-                    continue;
-                }
-            };
+            let Taken { batches, records, bytes } =
+                match self.reading.take(records_max as usize, typed_bytes_max) {
+                    Ok(taken) => taken,
+                    Err(unreadable) => {
+                        self.put_unfit_aside(unreadable).await?;
+                        continue;
+                    }
+                };
             if records > 0 {
                 self.poison.polled(&batches, now);
                 self.counts.records_in += records;

@@ -6,7 +6,7 @@ use super::{Result, Session, SessionError};
 use crate::batch::InputBatch;
 use crate::outputs::cut;
 use crate::runner::poison::{NotKept, Suspicion, last_offset, of};
-use crate::runner::reading::Unreadable;
+use crate::runner::reading::{Unfit, Unreadable};
 use crate::stage::{Cause, OnError, Original, Rejection, StageFailure, TappedBatch, TopicPartition};
 
 impl Session {
@@ -38,7 +38,7 @@ impl Session {
             let failure = StageFailure { plugin, ..StageFailure::without_batch("rejected", &said) };
             return Err(self.stop_at(partition, offset, failure));
         }
-        self.put_aside(&record, &reason).await?;
+        self.put_aside(&record, &reason, true).await?;
         self.poison.rejected(partition, offset);
         self.counts.records_rejected += 1;
         Ok(())
@@ -77,7 +77,7 @@ impl Session {
         for batch in batches {
             let (partition, Some(last)) = (of(batch), last_offset(batch)) else { continue };
             self.check_owned(&partition)?;
-            self.put_aside(batch, reason).await?;
+            self.put_aside(batch, reason, true).await?;
             self.counts.records_in += batch.len() as u64;
             self.counts.records_rejected += batch.len() as u64;
             offsets.retain(|(other, _)| *other != partition);
@@ -90,39 +90,47 @@ impl Session {
         self.write(None, offsets).await
     }
 
-    /// A batch that can't be opened is as bad as a record that a plugin rejects.
-    pub(super) async fn put_batch_aside(&mut self, unreadable: Unreadable) -> Result<()> {
-        let bytes = unreadable.batch.clone().filter(|_| self.shared.spec.on_error != OnError::Stop);
-        let Some(batch) = bytes.as_ref().and_then(|bytes| RecordBatch::new(bytes).ok()) else {
-            return Err(self.unreadable(unreadable));
-        };
+    /// What can't be handed over is as bad as a record that a plugin rejects.
+    pub(super) async fn put_unfit_aside(&mut self, mut unreadable: Unreadable) -> Result<()> {
+        let what = unreadable.what.take().filter(|_| self.shared.spec.on_error != OnError::Stop);
+        let Some(what) = what else { return Err(self.unreadable(unreadable)) };
         let Unreadable { partition, offset, error, .. } = &unreadable;
         let reason = cut(&error.to_string());
+        let records = match what {
+            Unfit::Record(record) => {
+                self.put_aside(&record, &reason, false).await?;
+                1
+            }
+            Unfit::Batch(bytes) => {
+                let Ok(batch) = RecordBatch::new(&bytes) else { return Err(self.unreadable(unreadable)) };
+                if self.shared.spec.on_error.dead_letter().is_some() {
+                    let offset = (*offset).max(batch.base_offset());
+                    let original = Original::batch(&partition.topic, partition.partition, offset, &batch);
+                    self.put_letter(&original, &reason, false).await?;
+                }
+                u64::from(batch.records_count().unsigned_abs())
+            }
+        };
         self.shared.metrics.count_error("input");
-        if self.shared.spec.on_error.dead_letter().is_some() {
-            let offset = (*offset).max(batch.base_offset());
-            let original = Original::batch(&partition.topic, partition.partition, offset, &batch);
-            self.put_letter(&original, &reason, false).await?;
-        }
         let told = format!("{}-{} at {offset}: {error}", partition.topic, partition.partition);
         self.shared.set_last_rejection(&told);
-        let records = u64::from(batch.records_count().unsigned_abs());
         self.counts.records_in += records;
         self.counts.records_rejected += records;
         self.reading.skip();
         Ok(())
     }
 
-    /// What the policy makes of records that the plugin can't live with.
-    async fn put_aside(&mut self, input: &InputBatch, reason: &str) -> Result<()> {
+    /// What the policy makes of records that the plugin can't live with, or can't be given.
+    async fn put_aside(&mut self, input: &InputBatch, reason: &str, by_plugin: bool) -> Result<()> {
         if self.shared.spec.on_error.dead_letter().is_some() {
             for record in &input.records {
-                self.put_letter(&Original::record(input, record), reason, true).await?;
+                self.put_letter(&Original::record(input, record), reason, by_plugin).await?;
             }
         }
         self.shared.set_last_rejection(reason);
         if self.shared.taps.is_open() {
-            let rejection = |origin| Rejection { origin, plugin: Some(0), reason: reason.to_owned() };
+            let plugin = by_plugin.then_some(0);
+            let rejection = |origin| Rejection { origin, plugin, reason: reason.to_owned() };
             let rejections: Vec<Rejection> = (0..input.count()).map(rejection).collect();
             let fate = self.shared.spec.on_error.fate();
             let batch = TappedBatch {

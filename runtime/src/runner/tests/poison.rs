@@ -12,7 +12,7 @@ const NOW: Duration = Duration::from_secs(100);
 fn polled(of: i32, from: i64, count: usize, value: &[u8]) -> InputBatch {
     let mut reading = reading(&[of]);
     assert!(reading.accept(fetched(of, from, &[count], value)).is_ok());
-    let Ok(mut taken) = reading.take(count) else { panic!("the batch can be opened") };
+    let Ok(mut taken) = reading.take(count, None) else { panic!("the batch can be opened") };
     taken.batches.remove(0)
 }
 
