@@ -10,6 +10,7 @@
 //! queued, and in the middle of a job when its bytes or its age reach their limit: batches are small and plugins
 //! make much of little, so that a fetch of 4 MiB can stand for any amount of memory and time.
 
+mod appending;
 mod assemble;
 mod chain;
 mod chains;
@@ -54,11 +55,11 @@ pub use usage::UsageStatus;
 
 pub(crate) use assemble::Assembler;
 pub(crate) use chain::Chain;
-pub(crate) use chains::Chains;
+pub(crate) use chains::{Chains, start_chains};
 pub(crate) use dead_letter::{Cause, Original};
 pub(crate) use deployment::{AfterCrash, Crash, Deployment};
 pub(crate) use letters::Letter;
-pub(crate) use mill::{Halt, start_chains};
+pub(crate) use mill::Halt;
 pub(crate) use partitioner::partition_of_key;
 pub(crate) use plugin_metrics::MetricError;
 pub(crate) use rejections::{Rejection, Rejections};

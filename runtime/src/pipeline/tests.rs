@@ -1,8 +1,10 @@
 //! Pipeline files, good and bad: each problem has its place and a remedy.
 
+mod relations;
+mod schema;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
@@ -140,6 +142,10 @@ fn check_in(text: &str, from: &str, to: &str, expect: &str) {
     assert_eq!(validated.pipeline.is_none(), expect.contains(": error: "));
 }
 
+fn messages(validated: &Validated) -> Vec<&str> {
+    validated.problems.iter().map(|problem| problem.message.as_str()).collect()
+}
+
 #[test]
 fn a_good_pipeline_is_read_as_it_is_meant() {
     let Validated { problems, pipeline } = validated(GOOD);
@@ -275,113 +281,6 @@ fn plugins_that_are_none_are_refused() {
     );
 }
 
-#[test]
-fn relations_between_parts_are_checked() {
-    check(
-        "to: sink\n    group: my-group",
-        "to: sink\n    group: access.parse",
-        "p.yaml:22:3: error: stages \"parse\" and \"copy\" have the same group \"access.parse\"; give each stage its own group: \"group: NAME\"",
-    );
-    check(
-        "      - identity\n",
-        "",
-        "p.yaml:6:3: warning: plugin \"identity\" is not used; remove it, or name it in a stage",
-    );
-    let cycle = validated(&GOOD.replacen("to: sink", "to: raw", 1));
-    let messages: Vec<&str> = cycle.problems.iter().map(|problem| problem.message.as_str()).collect();
-    assert_eq!(
-        messages,
-        [
-            "stage \"parse\" is in a cycle: what it writes comes back to \"raw\"",
-            "stage \"copy\" is in a cycle: what it writes comes back to \"parsed\"",
-        ],
-    );
-}
-
-fn messages(validated: &Validated) -> Vec<&str> {
-    validated.problems.iter().map(|problem| problem.message.as_str()).collect()
-}
-
-/// Symptom: two pipelines that copy to each other's input ran for ever, and of two stages with one group one got
-/// nothing. Cause: a file was checked by itself. Fix: it is checked together with the pipelines that are applied.
-#[test]
-fn relations_to_other_pipelines_are_checked() {
-    let other = "pipeline: back\nstages:\n  copy: {from: sink, to: raw}\n  more: {from: other, to: sink}\n";
-    let cycles = validated_beside(&[other], GOOD);
-    let expect = [
-        "stage \"parse\" is in a cycle: what it writes comes back to \"raw\" by way of pipeline \"back\"",
-        "stage \"copy\" is in a cycle: what it writes comes back to \"parsed\" by way of pipeline \"back\"",
-    ];
-    assert_eq!(messages(&cycles), expect);
-    assert_eq!(cycles.problems[0].place.line, 13);
-
-    // The names of pipeline and stage may have dots, so that the default of one can be that of another.
-    let other = "pipeline: b\nstages:\n  x.y: {from: raw, to: sink}\n  z: {from: raw, to: sink, group: access.parse}\n";
-    let shared = validated_beside(&[other], "pipeline: b.x\nstages:\n  y: {from: raw, to: sink}\n");
-    assert_eq!(
-        messages(&shared),
-        ["stages \"x.y\" of pipeline \"b\" and \"y\" have the same group \"b.x.y\""]
-    );
-    let shared = validated_beside(&[other], GOOD);
-    assert_eq!(
-        messages(&shared),
-        ["stages \"z\" of pipeline \"b\" and \"parse\" have the same group \"access.parse\""]
-    );
-}
-
-/// Symptom: a stage that read `__consumer_offsets` fed itself, since each commit is a record of it. Fix: topics of
-/// the broker's own are refused wherever a topic is named.
-#[test]
-fn internal_topics_are_refused() {
-    for (from, to, place) in [
-        ("from: raw", "from: __consumer_offsets", "13:11"),
-        ("to: sink", "to: __consumer_offsets", "25:9"),
-        ("{dead_letter: rejected}", "{dead_letter: __consumer_offsets}", "19:29"),
-        ("  rejected:\n", "  rejected:\n  __consumer_offsets:\n", "5:3"),
-    ] {
-        let expect = "error: topic \"__consumer_offsets\" is the broker's own; name another topic";
-        check(from, to, &format!("p.yaml:{place}: {expect}"));
-    }
-}
-
-/// Symptom: a file was said to have no errors, and when it was applied it was refused after half of its topics had
-/// been created. Cause: what the broker thinks of a new topic came out only by creating it. Fix: it is asked before.
-#[test]
-fn topics_are_held_against_the_broker() {
-    check(
-        "retention.ms",
-        "retention.msx",
-        "p.yaml:3:3: error: topic \"parsed\" cannot be created: unknown key \"retention.msx\"; correct it, or use a topic that exists",
-    );
-    check(
-        "  rejected:\n",
-        "  rejected:\n  a.b:\n  a_b:\n",
-        "p.yaml:6:3: error: topics \"a.b\" and \"a_b\" differ only in \".\" and \"_\"; rename one of them: metrics mix them up",
-    );
-    let existing = |config: &str| {
-        let validated = validated(&GOOD.replacen("topics:\n", &format!("topics:\n  raw: {config}\n"), 1));
-        assert!(validated.pipeline.is_some(), "a warning is no error");
-        messages(&validated).join("\n")
-    };
-    assert_eq!(existing("{partitions: 1, config: {retention.ms: 1000}}"), "");
-    assert_eq!(existing("{partitions: 2}"), "topic \"raw\" exists with 1 partitions, not 2");
-    assert_eq!(
-        existing("{config: {retention.ms: 7, cleanup: x}}"),
-        "topic \"raw\" exists with no cleanup, not \"x\"\ntopic \"raw\" exists with retention.ms = \"1000\", not \"7\""
-    );
-}
-
-#[test]
-fn a_group_has_a_name() {
-    let long = "x".repeat(250);
-    for name in ["\"\"", &long, "\"a\\e[31m\""] {
-        let validated = validated(&GOOD.replacen("my-group", name, 1));
-        let [problem] = &validated.problems[..] else { panic!("{:?}", validated.problems) };
-        assert_eq!((problem.place.line, problem.place.column), (26, 12));
-        assert!(problem.message.ends_with("is no valid \"group\" of stage \"copy\""), "{}", problem.message);
-    }
-}
-
 /// A pipeline without stages would be applied, and then be nowhere to be seen.
 #[test]
 fn a_pipeline_has_stages() {
@@ -457,52 +356,5 @@ proptest::proptest! {
         if let Err(problems) = parse("p.yaml", &pieces.concat()) {
             assert!(!problems.is_empty());
         }
-    }
-}
-
-/// Rewrites `docs/pipeline.schema.json` when MILLSTREAM_UPDATE is set.
-#[test]
-fn the_published_schema_is_this_one() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pipeline.schema.json");
-    let expect = format!("{:#}\n", json_schema());
-    if std::env::var_os("MILLSTREAM_UPDATE").is_some() {
-        std::fs::write(&path, &expect).unwrap();
-    }
-    let published = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(published, expect, "run the tests with MILLSTREAM_UPDATE=1");
-}
-
-/// The schema knows the keys that the parser knows: the parser's own list of them, from its errors.
-#[test]
-fn the_schema_and_the_parser_know_the_same_keys() {
-    let keys = |error: &str| -> Vec<String> {
-        let (_, keys) = error.split_once("known keys: ").unwrap();
-        let mut keys: Vec<String> = keys.split(", ").map(str::to_owned).collect();
-        keys.sort();
-        keys
-    };
-    let schema = json_schema();
-    let properties = |pointer: &str| -> Vec<String> {
-        let mut keys: Vec<String> =
-            schema.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect();
-        keys.sort();
-        keys
-    };
-    for (from, to, pointer) in [
-        ("pipeline: access", "pipeline: access\nzzzzzzzzzzzzzz: 1", "/properties"),
-        ("partitions: 3", "zzzzzzzzzzzzzz: 3", "/$defs/topic/properties"),
-        (
-            "    file: typed.wasm",
-            "    file: typed.wasm\n    zzzzzzzzzzzzzz: 1",
-            "/$defs/plugin/oneOf/1/properties",
-        ),
-        ("call_timeout_ms: 50", "zzzzzzzzzzzzzz: 50", "/$defs/limits/properties"),
-        ("    from: raw", "    from: raw\n    zzzzzzzzzzzzzz: 1", "/$defs/stage/properties"),
-        ("    topic: raw", "    topic: raw\n    zzzzzzzzzzzzzz: 1", "/$defs/ingest/properties"),
-        ("masked:\n", "masked:\n    zzzzzzzzzzzzzz: 1\n", "/$defs/view/properties"),
-    ] {
-        let text = if GOOD.contains(from) { GOOD } else { INLINES };
-        let problem = &validated(&text.replacen(from, to, 1)).problems[0];
-        assert_eq!(keys(problem.remedy.as_ref().unwrap()), properties(pointer), "{pointer}");
     }
 }

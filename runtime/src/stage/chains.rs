@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::chain::Chain;
-use super::deployment::Deployment;
+use super::deployment::{AfterCrash, Crash, Deployment};
+use super::mill::Halt;
 use super::spec::StagePlugin;
-use super::status::StageShared;
+use super::status::{StageFailure, StageShared};
 use crate::plugin::StartError;
 
 /// The live instances of one task.
@@ -107,5 +108,46 @@ impl Lane {
         let chain = Chain::start(shared, plugins).await?;
         let versions: Vec<String> = plugins.iter().map(StagePlugin::label).collect();
         Ok(Self { chain, metadata: versions.join(",").into() })
+    }
+}
+
+/// The instances of the current deployment: those that were started for this task, or new ones. A version that does
+/// not start is as bad as one that crashes.
+pub(crate) async fn start_chains(shared: &Arc<StageShared>, task: u32) -> Result<Chains, Halt> {
+    let mut again = false;
+    loop {
+        let deployment = shared.deployments.current();
+        if let Some(chains) = shared.deployments.take_prepared(task)
+            && chains.generation() == deployment.generation
+        {
+            return Ok(chains);
+        }
+        let generation = deployment.generation;
+        let NotStarted { plugin, index, canary, error } = match Chains::start(shared, deployment).await {
+            Ok(chains) => return Ok(chains),
+            Err(failed) => failed,
+        };
+        let halt = not_started(&plugin, &error);
+        if matches!(halt, Halt::NoRoom(_)) {
+            return Err(halt);
+        }
+        let reason = error.to_string();
+        let crash = Crash { generation, canary, index, reason: &reason, again };
+        if shared.crashed(crash) == AfterCrash::GiveUp {
+            return Err(halt);
+        }
+        again = true;
+    }
+}
+
+pub(super) fn not_started(plugin: &str, error: &StartError) -> Halt {
+    match error {
+        StartError::NoRoom { message } => {
+            Halt::NoRoom(format!("plugin {plugin}: no room for another instance: {message}"))
+        }
+        error => Halt::Failed(Box::new(StageFailure {
+            plugin: Some(plugin.to_owned()),
+            ..StageFailure::without_batch("start", error)
+        })),
     }
 }
