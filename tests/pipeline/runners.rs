@@ -405,3 +405,50 @@ fn what_is_not_granted_is_not_run() {
     }
     assert!(node.stop().status.success());
 }
+
+/// Not over a cluster in memory, but on a node, with what its users have: the dead letter topic is found, and the record
+/// comes back when the plugin can live with it.
+#[test]
+fn what_a_sink_crashes_at_is_a_dead_letter_and_can_be_replayed() {
+    let node = Node::start();
+    let text = SINK
+        .replace("out: {partitions: 1}", "out: {partitions: 1}, dead: {partitions: 1}")
+        .replace("group: workers", "group: workers, on_error: {dead_letter: dead}")
+        .replace("FILE", RUNNER);
+    let (_dir, file) = pipeline_file(&text.replace("CONFIG", "{mode: crash-on-poison}"));
+    succeed(&apply(&node, &file));
+    let producer = producer(&node.bootstrap());
+    for value in ["a", "poison", "b"] {
+        let record: BaseRecord<'_, (), str> = BaseRecord::to("in").partition(0).payload(value);
+        producer.send(record).map_err(|(error, _)| error).expect("the queue has room");
+    }
+    producer.flush(PATIENCE).expect("everything is acknowledged");
+    let is_done = || {
+        let status = status(&node);
+        let work = stage_of(&status, "work");
+        work["records_in"] == 3 && work["records_rejected"] == 1 && work["lag"] == 0
+    };
+    assert!(until(is_done), "{:#}\n{}", status(&node), node.stderr());
+    assert!(until(|| read(&node, "out").contains(&"b".to_owned())), "{:?}", read(&node, "out"));
+    let (bootstrap, address) = (node.bootstrap(), node.admin().to_string());
+    let listed =
+        succeed(&millstream(&["dlq", "list", "--json", "--bootstrap", &bootstrap, "--admin", &address]));
+    assert_eq!((&listed[0]["topic"], &listed[0]["stages"]), (&json!("dead"), &json!(["p.work"])), "{listed}");
+    let cause = &listed[0]["causes"][0];
+    assert_eq!((&cause["letters"], &cause["plugin"]), (&json!(1), &json!("runner")), "{listed}");
+    assert!(cause["reason"].as_str().is_some_and(|reason| reason.contains("poison")), "{listed}");
+
+    let (_dir, file) = pipeline_file(&text.replace("CONFIG", "{mode: copy}"));
+    succeed(&apply(&node, &file));
+    let replayed = succeed(&admin_kafka(&node, &["dlq", "replay", "dead", "--json"]));
+    assert_eq!(replayed["delivered"], 1, "{replayed}");
+    assert!(until(|| read(&node, "out").contains(&"poison".to_owned())), "{:?}", read(&node, "out"));
+    let metrics = ureq_text(&node, "/metrics");
+    for line in [
+        "millstream_stage_records_rejected_total{pipeline=\"p\",stage=\"work\"} 1",
+        "millstream_stage_plugin_records_in_total{pipeline=\"p\",stage=\"work\",plugin=\"runner\"}",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert!(node.stop().status.success());
+}

@@ -89,7 +89,10 @@ fn cells(row: &Row) -> [String; 12] {
         of_stage(row.rejected.map(|count| count.to_string())),
         row.errors.to_string(),
         of_stage(row.lag.map(|lag| lag.to_string())),
-        some(row.cpu_share.map(|share| format!("{:.1}%", share * 100.0))),
+        some(row.cpu_share.map(|share| {
+            let throttled = if row.is_throttled { " throttled" } else { "" };
+            format!("{:.1}%{throttled}", share * 100.0)
+        })),
         human_bytes(row.memory_bytes),
         of_plugin(row.call_us_p50),
         of_plugin(row.call_us_p99),
@@ -134,6 +137,8 @@ mod tests {
         let plugin = Row {
             plugin: Some("parser@v1".into()),
             errors: 2,
+            cpu_share: Some(0.2),
+            is_throttled: true,
             memory_bytes: 1_100_000,
             call_us_p50: Some(950),
             call_us_p99: Some(12_345),
@@ -161,10 +166,10 @@ mod tests {
         let text: Vec<&str> = frame.lines.iter().map(|(line, _)| line.as_str()).collect();
         let expected = [
             "node 1",
-            "STAGE/PLUGIN          STATE    IN/S  OUT/S  BYTES/S  REJECTED  ERRORS  LAG  CPU    MEMORY  P50     P99",
-            "access-log/parse      running  1234  0.2    15.0 kB  3         0       10   12.3%  1.1 MB",
-            "  parser@v1                    -     -                         2            -      1.1 MB  950 us  12.3 ms",
-            "guard/check (ingest)  failed   -     -      -        0         0       -    -      0 B",
+            "STAGE/PLUGIN          STATE    IN/S  OUT/S  BYTES/S  REJECTED  ERRORS  LAG  CPU              MEMORY  P50     P99",
+            "access-log/parse      running  1234  0.2    15.0 kB  3         0       10   12.3%            1.1 MB",
+            "  parser@v1                    -     -                         2            20.0% throttled  1.1 MB  950 us  12.3 ms",
+            "guard/check (ingest)  failed   -     -      -        0         0       -    -                0 B",
             "late: not running: `millstream status` says why",
         ];
         assert_eq!(text, expected);

@@ -34,6 +34,8 @@ pub(super) struct Row {
     pub(super) lag: Option<u64>,
     /// Of one processor.
     pub(super) cpu_share: Option<f64>,
+    /// The plugin has waited because of its `cpu_percent_max`.
+    pub(super) is_throttled: bool,
     pub(super) memory_bytes: u64,
     /// None if the plugin was never called.
     pub(super) call_us_p50: Option<u64>,
@@ -108,6 +110,7 @@ impl Rates<'_> {
             records_out_per_s: rate(|plugin| plugin.usage.records_out),
             errors: usage.failed_calls,
             cpu_share: self.share(before.map(|plugin| plugin.usage.cpu_us), usage.cpu_us),
+            is_throttled: before.is_some_and(|plugin| plugin.usage.throttled_us < usage.throttled_us),
             memory_bytes: usage.memory_bytes,
             call_us_p50: called(usage.call_us_p50),
             call_us_p99: called(usage.call_us_p99),
@@ -137,7 +140,7 @@ mod tests {
     fn status(records: u64, cpu_us: u64) -> Status {
         let usage = json!({
             "calls": 4, "failed_calls": 1, "records_in": records * 2, "records_out": records, "cpu_us": cpu_us,
-            "memory_bytes": 65_536, "call_us_p50": 20, "call_us_p99": 90,
+            "memory_bytes": 65_536, "throttled_us": cpu_us / 10, "call_us_p50": 20, "call_us_p99": 90,
         });
         let status = json!({
             "node_id": 1, "version": "1.2.3", "kafka": "k:1", "what comes later": true,
@@ -163,6 +166,9 @@ mod tests {
         assert_eq!((plugin.records_in_per_s, plugin.records_out_per_s), (Some(200.0), Some(100.0)));
         assert_eq!((plugin.errors, plugin.cpu_share, plugin.memory_bytes), (1, Some(0.25), 65_536));
         assert_eq!((plugin.call_us_p50, plugin.call_us_p99), (Some(20), Some(90)));
+        assert!(plugin.is_throttled && !stage.is_throttled);
+        let rows = Rows::new(Some((&status(100, 1_000_000), 2.0)), &status(300, 1_000_000));
+        assert!(!rows.rows[1].is_throttled, "it was before, and is no more");
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(super) struct Usage {
     pub(super) records_in: u64,
     pub(super) records_out: u64,
     pub(super) cpu_us: u64,
+    pub(super) throttled_us: u64,
     pub(super) memory_bytes: u64,
     pub(super) call_us_p50: u64,
     pub(super) call_us_p99: u64,

@@ -120,3 +120,45 @@ impl RunDone {
         self.committed.get(&Partition { topic: topic.to_owned(), partition }).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn picky(sink: &mut Sink) -> Result<()> {
+        sink.subscribe(&["in"])?;
+        loop {
+            for message in sink.poll(1, Duration::ZERO)? {
+                match message.text() {
+                    Ok(_) => sink.send(Outgoing::new(message.value()))?,
+                    Err(error) => sink.reject(&message, error)?,
+                }
+            }
+            sink.commit()?;
+        }
+    }
+
+    #[test]
+    fn a_rejected_record_is_committed_and_remembered() {
+        let test = RunTest::new().message("in", 0, 5, "a").message("in", 0, 6, b"\xff".to_vec());
+        let done = test.message("other", 0, 1, "not asked for").message("in", 0, 7, "b").sink(picky);
+        assert_eq!(done.result, Ok(()));
+        assert_eq!(done.written.iter().map(Outgoing::value).collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!((done.committed("in", 0), done.committed("other", 0)), (Some(8), None));
+        assert!(done.rejected("in", 0, 6).is_some_and(|reason| reason.contains("UTF-8")), "{done:?}");
+        assert_eq!(done.rejected("in", 0, 5), None);
+    }
+
+    #[test]
+    fn what_is_committed_can_not_be_rejected_any_more() {
+        let late = |sink: &mut Sink| {
+            let messages = sink.poll(10, Duration::ZERO)?;
+            sink.commit()?;
+            sink.reject(&messages[0], "too late")
+        };
+        let done = RunTest::new().message("in", 0, 5, "a").sink(late);
+        assert!(done.result.is_err() && done.rejected("in", 0, 5).is_none(), "{done:?}");
+    }
+}
