@@ -34,9 +34,9 @@ fn batch() -> Bytes {
     let mut batch = BatchBuilder::new(usize::MAX).compression(Compression::Zstd);
     for (value, headers) in [("first", 0), ("large", HEADERS), ("last", 0)] {
         let headers = std::iter::repeat_n(Header { key: b"", value: None }, headers);
-        batch.append(1000, None, Some(value.as_bytes()), headers).unwrap();
+        batch.append(1000, None, Some(value.as_bytes()), headers).expect("a batch has room");
     }
-    batch.finish().unwrap().into()
+    batch.finish().expect("it has records").into()
 }
 
 #[tokio::test]

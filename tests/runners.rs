@@ -144,15 +144,18 @@ impl Fixture {
 
 fn batch(values: &[&str]) -> Bytes {
     let mut batch = BatchBuilder::new(usize::MAX);
-    values.iter().for_each(|value| batch.append(1000, None, Some(value.as_bytes()), []).unwrap());
-    batch.finish().unwrap().into()
+    values
+        .iter()
+        .for_each(|value| batch.append(1000, None, Some(value.as_bytes()), []).expect("a batch has room"));
+    batch.finish().expect("it has records").into()
 }
 
 fn records(batch: &Bytes) -> Vec<(String, Vec<(String, String)>)> {
     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-    let section = RecordBatch::new(batch).unwrap().uncompressed_records(usize::MAX).unwrap();
+    let batch = RecordBatch::new(batch).expect("it is a batch");
+    let section = batch.uncompressed_records(usize::MAX).expect("it can be read");
     let each = RecordIter::new(&section).map(|record| {
-        let (_, value, headers) = record.unwrap().body.fields();
+        let (_, value, headers) = record.expect("it can be read").body.fields();
         (text(value), headers.map(|header| (text(Some(header.key)), text(header.value))).collect())
     });
     each.collect()

@@ -53,7 +53,7 @@ struct Incoming {
 pub(super) enum Unfit {
     Batch(Bytes),
     /// As a batch of its own.
-    Record(InputBatch),
+    Record(Box<InputBatch>),
 }
 
 /// A batch that can't be opened, or a record that can't be handed over.
@@ -171,7 +171,7 @@ impl Reading {
                     let (partition, offset) = (incoming.partition.clone(), incoming.from);
                     let at = incoming.taken;
                     let what = match &incoming.opened {
-                        Some(opened) => Unfit::Record(opened.slice(at..at + 1)),
+                        Some(opened) => Unfit::Record(Box::new(opened.slice(at..at + 1))),
                         None => Unfit::Batch(incoming.batch.clone()),
                     };
                     return Err(Unreadable { partition, offset, error, what: Some(what) });

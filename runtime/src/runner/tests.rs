@@ -157,7 +157,7 @@ fn what_has_no_room_in_the_plugins_memory_as_typed_records_is_not_handed_over() 
     let mut take = |typed| reading.take(100, typed).map(|taken| taken.records);
     // In the packed form nothing is made of it.
     assert_eq!(take(Some(20_000)).ok(), Some(1));
-    let unfit = take(Some(20_000)).err().expect("1000 headers take 20 bytes each, at least");
+    let unfit = take(Some(20_000)).expect_err("1000 headers take 20 bytes each, at least");
     let Some(Unfit::Record(record)) = unfit.what else { panic!("the record is known") };
     assert_eq!((unfit.offset, record.len(), record.offset(&record.records[0])), (1, 1, 1));
     assert_eq!(take(Some(20_055)).err().map(|unfit| unfit.offset), Some(1), "and it stays");

@@ -122,15 +122,7 @@ impl Runner {
         let begun = self.stop.run_until_cancelled(instance.session().begin()).await;
         // One time for what the plugin does when it is told to stop, and for what is written after it.
         let (stop, shared) = (self.stop.clone(), Arc::clone(&self.shared));
-        let (told, generation) = (token.clone(), deployment.generation);
-        let mut overdue = std::pin::pin!(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = shared.deployments.replaced(generation) => {}
-            }
-            told.cancel();
-            tokio::time::sleep(DRAIN_TIME).await;
-        });
+        let mut overdue = std::pin::pin!(overdue(stop, shared, deployment.generation, token.clone()));
         let ended = match begun {
             None | Some(Err(_)) => None,
             Some(Ok(())) => {
@@ -236,4 +228,19 @@ impl Runner {
             }
         }
     }
+}
+
+/// Tells the plugin when it is to stop, and ends when it has had its time for that.
+async fn overdue(
+    stop: CancellationToken,
+    shared: Arc<StageShared>,
+    generation: u64,
+    token: CancellationToken,
+) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = shared.deployments.replaced(generation) => {}
+    }
+    token.cancel();
+    tokio::time::sleep(DRAIN_TIME).await;
 }

@@ -133,7 +133,7 @@ mod tests {
             for message in sink.poll(1, Duration::ZERO)? {
                 match message.text() {
                     Ok(_) => sink.send(Outgoing::new(message.value()))?,
-                    Err(error) => sink.reject(&message, error)?,
+                    Err(error) => sink.reject(&message, error.reason())?,
                 }
             }
             sink.commit()?;
