@@ -37,6 +37,7 @@ use crate::config::{BrokerConfig, TopicConfigs, describe_topic};
 use crate::connection::{RequestBudget, ResponseBudget};
 use crate::group::GroupCoordinator;
 use crate::hooks::Hooks;
+use crate::ids::Principal;
 use crate::log::config::LogDirConfig;
 use crate::log::dir::{LogDir, LogDirContext};
 use crate::log::disk::FileDisk;
@@ -217,9 +218,9 @@ impl RunningBroker {
         self.broker.metadata.image().views().cloned().collect()
     }
 
-    /// A connection that needs no socket.
-    pub fn connect(&self, client_id: &str) -> LocalConnection {
-        LocalConnection::new(Arc::clone(&self.broker), client_id)
+    /// A connection that needs no socket, of a client that is known to be `principal`.
+    pub fn connect(&self, client_id: &str, principal: Principal) -> LocalConnection {
+        LocalConnection::new(Arc::clone(&self.broker), client_id, principal)
     }
 
     /// Waits until the broker can't go on, and says why.

@@ -36,6 +36,7 @@ use self::frame::{FrameError, FrameReader};
 pub(crate) use self::response_budget::{ResponseBudget, ResponseLease};
 use crate::api::{self, RequestError};
 use crate::broker::Broker;
+use crate::ids::Principal;
 
 /// Requests of one connection that are read and not yet answered.
 const PIPELINE_MAX: usize = 512;
@@ -53,6 +54,7 @@ const CLOSED_GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
+    pub(crate) principal: Principal,
 }
 
 /// What became of a request: the response's chunks (length prefix included), or nothing to say (acks=0).

@@ -83,9 +83,15 @@ impl fmt::Debug for TopicName {
 pub struct Principal(Arc<str>);
 
 impl Principal {
-    /// A client that has not said who it is; no other can be told yet.
+    /// As whoever has made sure of it calls the client.
+    pub fn new(text: &str) -> Self {
+        assert!(text.contains(':'), "a principal has a type and a name");
+        Self(text.into())
+    }
+
+    /// A client that has not said who it is: over a socket, none can yet.
     pub fn anonymous() -> Self {
-        Self("User:ANONYMOUS".into())
+        Self::new("User:ANONYMOUS")
     }
 
     pub fn as_str(&self) -> &str {

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::broker::Broker;
 use crate::connection::{self, FrameLimits, Peer};
+use crate::ids::Principal;
 
 /// How long a stop waits for requests that were read before it.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -58,7 +59,8 @@ pub(crate) async fn run(listener: TcpListener, broker: Arc<Broker>, shutdown: Ca
         let (broker, shutdown) = (Arc::clone(&broker), shutdown.clone());
         connections.spawn(async move {
             let _held = (place, counted);
-            serve(stream, Peer { address }, broker, limits, shutdown).await;
+            serve(stream, Peer { address, principal: Principal::anonymous() }, broker, limits, shutdown)
+                .await;
         });
     }
     drop(listener);

@@ -47,7 +47,9 @@ pub use port::{
     Commit, CommittedOffset, FetchedPartition, OutputBatch, Polled, PortError, PortFactory, PortRequest,
     RunnerPort, SeekTo, StagePort, TopicPartition,
 };
-pub use spec::{OnError, PARALLELISM_MAX, PLUGINS_MAX, Previous, StagePlugin, StageSpec, TOPICS_MAX};
+pub use spec::{
+    OnError, PARALLELISM_MAX, PLUGINS_MAX, Previous, StagePlugin, StageSpec, TOPICS_MAX, plugin_principal,
+};
 pub use status::{CanaryStatus, PluginStatus, StageEvent, StageFailure, StageState, StageStatus};
 pub use tap::{Tap, TapError, TapFate, TapFilter, TapNews, TapRecord, TapSide};
 pub use topic::{TopicInfo, TopicRules};

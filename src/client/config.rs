@@ -33,6 +33,8 @@ pub(crate) const METADATA_MAX_AGE: Duration = Duration::from_secs(10);
 /// How often a member says that it is there.
 pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
+const ANONYMOUS: &str = "User:ANONYMOUS";
+
 /// Longest instance id that Kafka accepts.
 const INSTANCE_ID_BYTES_MAX: usize = 249;
 
@@ -40,6 +42,9 @@ const INSTANCE_ID_BYTES_MAX: usize = 249;
 #[derive(Debug, Clone)]
 pub(crate) struct PortConfig {
     pub(crate) client_id: String,
+    /// Principals: who reads and commits, and who writes.
+    pub(crate) reads_as: String,
+    pub(crate) writes_as: String,
     pub(crate) group_id: String,
     /// A member with one takes its own place again after a crash, and nobody waits for the old one's session.
     pub(crate) group_instance_id: Option<String>,
@@ -54,6 +59,8 @@ impl PortConfig {
     pub(crate) fn new(client_id: &str, group_id: &str, topics: Vec<Arc<str>>) -> Self {
         Self {
             client_id: client_id.to_owned(),
+            reads_as: ANONYMOUS.to_owned(),
+            writes_as: ANONYMOUS.to_owned(),
             group_id: group_id.to_owned(),
             group_instance_id: None,
             topics,

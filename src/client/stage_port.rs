@@ -59,9 +59,13 @@ impl<T: Transport> ClientPort<T> {
         tasks: &TaskTracker,
     ) -> Self {
         let config = Arc::new(config.with_valid_instance_id());
-        let connect = || Arc::new(Connection::new(connector.connect(&config.client_id), &config.client_id));
+        let connect = |principal: &str| {
+            let transport = connector.connect(&config.client_id, principal);
+            Arc::new(Connection::new(transport, &config.client_id))
+        };
         // A Fetch or a JoinGroup that waits at the broker must not hold up a commit.
-        let (connection, fetch_connection, group_connection) = (connect(), connect(), connect());
+        let (fetch_connection, group_connection) = (connect(&config.reads_as), connect(&config.reads_as));
+        let connection = connect(&config.writes_as);
         let group = Arc::new(GroupClient { connection: group_connection, config: Arc::clone(&config) });
         let reads = !config.topics.is_empty();
         let (member, channels) = Member::new(Arc::clone(&group), fetch_connection, config);

@@ -30,5 +30,6 @@ pub(crate) trait Transport: Send + Sync + 'static {
 pub(crate) trait Connector: Send + Sync + 'static {
     type Transport: Transport;
 
-    fn connect(&self, client_id: &str) -> Self::Transport;
+    /// `principal` is who the client is, where the broker has no other way to learn it.
+    fn connect(&self, client_id: &str, principal: &str) -> Self::Transport;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use millstream_broker::broker::{LocalConnection, RunningBroker};
-use millstream_broker::ids::BrokerId;
+use millstream_broker::ids::{BrokerId, Principal};
 use millstream_runtime::stage::{PortError, PortFactory, PortRequest};
 use tokio_util::task::TaskTracker;
 
@@ -29,9 +29,10 @@ impl PortFactory for LocalPorts {
     type Port = ClientPort<LocalTransport>;
 
     async fn open(&self, request: PortRequest) -> Result<Self::Port, PortError> {
-        let PortRequest { pipeline, stage, group, from, task } = request;
+        let PortRequest { pipeline, stage, group, from, task, reads_as, writes_as } = request;
         let client_id = format!("millstream-{pipeline}-{stage}");
         let mut config = PortConfig::new(&client_id, &group, from);
+        (config.reads_as, config.writes_as) = (reads_as, writes_as);
         // A static member: after a crash it takes its own place again, and nobody waits for the old session.
         config.group_instance_id = Some(format!("{client_id}-node-{}-task-{task}", self.node_id));
         Ok(ClientPort::open(&self.connector, config, &self.tasks))
@@ -43,8 +44,8 @@ struct LocalConnector(Arc<RunningBroker>);
 impl Connector for LocalConnector {
     type Transport = LocalTransport;
 
-    fn connect(&self, client_id: &str) -> LocalTransport {
-        LocalTransport(self.0.connect(client_id))
+    fn connect(&self, client_id: &str, principal: &str) -> LocalTransport {
+        LocalTransport(self.0.connect(client_id, Principal::new(principal)))
     }
 }
 

@@ -88,7 +88,8 @@ pub(super) fn start(
                 let records = data.records.map(|records| records.share(body)).unwrap_or_default();
                 let begun = match &bound {
                     Ok((binding, local)) => partition(local, data.index, acks).map(|partition| {
-                        broker.begin_append(local, partition, binding, records, &context.client_id)
+                        let (client_id, principal) = (&context.client_id, &context.peer.principal);
+                        broker.begin_append(local, partition, binding, records, client_id, principal)
                     }),
                     Err(refusal) => Err(refusal.clone()),
                 };

@@ -101,6 +101,7 @@ impl Broker {
         binding: &IngestBinding,
         batch: Bytes,
         client_id: &Arc<str>,
+        principal: &Principal,
     ) -> Appending {
         let hook = match binding {
             IngestBinding::None => return self.begin_unhooked(topic, partition, batch),
@@ -118,7 +119,7 @@ impl Broker {
             topic_id: topic.image().id,
             partition: partition.id().partition,
             client_id: Arc::clone(client_id),
-            principal: Principal::anonymous(),
+            principal: principal.clone(),
             batch: batch.clone(),
             rewrite: rewrite.expect("the header has been checked"),
         };

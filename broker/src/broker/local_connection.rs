@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::Broker;
 use crate::api::{self, RequestError};
 use crate::connection::Peer;
+use crate::ids::Principal;
 
 /// A request that could not be answered; over a socket, the connection would have been closed.
 #[derive(Debug, thiserror::Error)]
@@ -22,8 +23,8 @@ pub struct LocalConnection {
 }
 
 impl LocalConnection {
-    pub(super) fn new(broker: Arc<Broker>, client_id: &str) -> Self {
-        let peer = Peer { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0) };
+    pub(super) fn new(broker: Arc<Broker>, client_id: &str, principal: Principal) -> Self {
+        let peer = Peer { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), principal };
         Self { broker, peer, client_id: client_id.into() }
     }
 

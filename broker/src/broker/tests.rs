@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use super::{LocalConnection, LocalError, RunningBroker};
 use crate::clock::SystemClock;
 use crate::config::BrokerConfig;
+use crate::ids::Principal;
 use crate::log::batch::OPENED_BYTES_MAX;
 
 use self::fakes::Fakes;
@@ -63,7 +64,7 @@ impl Node {
         let running =
             RunningBroker::start(config, SystemClock::shared(), hooks, &mut registry, listener).await;
         let running = running.unwrap();
-        let client = running.connect("test-client");
+        let client = running.connect("test-client", Principal::new("User:test"));
         Self { running, client, fakes, registry, _dir: dir }
     }
 

@@ -145,6 +145,9 @@ pub struct PortRequest {
     pub from: Vec<Arc<str>>,
     /// Number of the task within the stage, on this node.
     pub task: u32,
+    /// Principals: who reads and commits, and who writes.
+    pub reads_as: String,
+    pub writes_as: String,
 }
 
 impl PortRequest {
@@ -155,6 +158,8 @@ impl PortRequest {
             group: spec.group.clone(),
             from: spec.from.clone(),
             task,
+            reads_as: spec.reads_as(),
+            writes_as: spec.writes_as(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::port::{
 use super::topic::{TopicInfo, TopicRules};
 
 const WAIT: Duration = Duration::from_millis(200);
+const PRINCIPAL: &str = "User:plugin/contract/check";
 /// Polls without a record after which a check gives up.
 const EMPTY_POLLS_MAX: usize = 100;
 
@@ -24,6 +25,8 @@ pub async fn check<F: PortFactory>(factory: &F, source: &str, target: &str) {
         group: "contract.check".to_owned(),
         from: vec![source.into()],
         task: 0,
+        reads_as: PRINCIPAL.to_owned(),
+        writes_as: PRINCIPAL.to_owned(),
     };
     let port = factory.open(request.clone()).await.expect("the port opens");
     let described = port.describe_topics(&[source.into(), "no-such-topic".into()]).await;
@@ -65,6 +68,8 @@ pub async fn check<F: PortFactory>(factory: &F, source: &str, target: &str) {
         group: "contract.reader".to_owned(),
         from: vec![target.into()],
         task: 0,
+        reads_as: PRINCIPAL.to_owned(),
+        writes_as: PRINCIPAL.to_owned(),
     };
     let port = factory.open(reader).await.expect("a second group opens");
     assert_eq!(values(&fetch(&port).await), ["A", "B"]);
@@ -113,6 +118,8 @@ async fn check_positions<F: PortFactory>(factory: &F, topic: &str) {
         group: String::new(),
         from: Vec::new(),
         task: 0,
+        reads_as: PRINCIPAL.to_owned(),
+        writes_as: PRINCIPAL.to_owned(),
     };
     let port = factory.open(source).await.expect("a source opens");
     let partition = TopicPartition { topic: topic.into(), partition: 0 };

@@ -126,7 +126,30 @@ pub struct StageSpec {
     pub compression: Compression,
 }
 
+/// Who a plugin is to the broker, in Kafka's form. No name has a slash in it, so that a prefix up to one means all of a
+/// pipeline, and nothing else.
+pub fn plugin_principal(pipeline: &str, plugin: &str) -> String {
+    format!("User:plugin/{pipeline}/{plugin}")
+}
+
 impl StageSpec {
+    /// As whom it reads: the plugin that gets what is read. A stage that copies is on its own.
+    pub(crate) fn reads_as(&self) -> String {
+        self.principal(self.plugins.first())
+    }
+
+    /// As whom it writes: the plugin whose outputs are written.
+    pub(crate) fn writes_as(&self) -> String {
+        self.principal(self.plugins.last())
+    }
+
+    fn principal(&self, plugin: Option<&StagePlugin>) -> String {
+        match plugin {
+            Some(plugin) => plugin_principal(&self.pipeline, &plugin.name),
+            None => format!("User:stage/{}/{}", self.pipeline, self.name),
+        }
+    }
+
     /// Whether a stage that runs `self` may go on when `other` is applied, at most with other versions of its plugins.
     pub(crate) fn is_the_stage_of(&self, other: &Self) -> bool {
         self.position == other.position

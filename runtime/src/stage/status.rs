@@ -9,7 +9,7 @@ use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
 use super::metrics::{RuntimeMetrics, StageMetrics};
 use super::plugin_metrics::PluginMetrics;
 use super::port::TopicPartition;
-use super::spec::{StagePlugin, StageSpec};
+use super::spec::{StagePlugin, StageSpec, plugin_principal};
 use super::tap::Taps;
 use super::unit::UnitCounts;
 use super::usage::{PluginUsage, UsageStatus};
@@ -83,6 +83,8 @@ impl StageFailure {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PluginStatus {
     pub name: String,
+    /// Who it is to the broker.
+    pub principal: String,
     /// The number of the version.
     #[serde(skip_serializing_if = "is_zero")]
     pub number: u32,
@@ -335,6 +337,7 @@ impl StageShared {
         };
         let plugin = |(index, plugin): (usize, &super::StagePlugin)| PluginStatus {
             name: plugin.name.clone(),
+            principal: plugin_principal(&spec.pipeline, &plugin.name),
             number: plugin.version,
             version: plugin.plugin.version(),
             form: plugin.plugin.form(),

@@ -371,3 +371,17 @@ async fn a_stage_without_room_for_its_instance_waits() {
     tokio::time::timeout(DEADLINE, fixture.cluster.until(second)).await.unwrap();
     fixture.runtime.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_chain_reads_as_its_first_plugin_and_writes_as_its_last() {
+    let fixture = Fixture::new();
+    let principals = |guests: &[Vec<u8>]| {
+        let stage = fixture.stage(guests);
+        (stage.reads_as(), stage.writes_as())
+    };
+    let of = |reads: &str, writes: &str| (reads.to_owned(), writes.to_owned());
+    let guest = guests::identity();
+    assert_eq!(principals(&[]), of("User:stage/test/stage", "User:stage/test/stage"));
+    let both = of("User:plugin/test/plugin0", "User:plugin/test/plugin1");
+    assert_eq!(principals(&[guest.clone(), guest]), both);
+}

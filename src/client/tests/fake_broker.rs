@@ -1,6 +1,6 @@
 //! A broker in a few lines, whose faults are ordered: one member per group, topics in memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub(super) enum Fault {
 pub(super) struct FakeBroker {
     state: Arc<Mutex<State>>,
     appended: Arc<Notify>,
+    /// Of a connection: who is at its other end.
+    principal: String,
 }
 
 #[derive(Default)]
@@ -57,6 +59,8 @@ struct State {
     configs: BTreeMap<&'static str, &'static str>,
     faults: VecDeque<(ApiKey, Fault)>,
     requests: Vec<String>,
+    /// Who has asked for what.
+    askers: BTreeSet<(String, String)>,
     committed: BTreeMap<(String, i32), i64>,
     generation_id: i32,
     members: i32,
@@ -124,6 +128,13 @@ impl FakeBroker {
         state.requests.iter().filter_map(|request| request.strip_prefix(&name).map(str::to_owned)).collect()
     }
 
+    /// Who has sent requests of an API.
+    pub(super) fn askers(&self, key: ApiKey) -> Vec<String> {
+        let state = self.state();
+        let of_key = state.askers.iter().filter(|(asked, _)| *asked == key.to_string());
+        of_key.map(|(_, principal)| principal.clone()).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -133,6 +144,7 @@ impl FakeBroker {
         let (key, header) = decode_request_header(&mut reader).unwrap();
         let version = header.request_api_version;
         let body = AnyRequest::decode(&mut reader, key, version).unwrap();
+        self.state().askers.insert((key.to_string(), self.principal.clone()));
         let fault = self.state().next_fault(key);
         if let Some(Fault::Slow(by)) = fault {
             tokio::time::sleep(by).await;
@@ -166,8 +178,8 @@ impl Transport for FakeBroker {
 impl Connector for FakeBroker {
     type Transport = Self;
 
-    fn connect(&self, _: &str) -> Self {
-        self.clone()
+    fn connect(&self, _: &str, principal: &str) -> Self {
+        Self { principal: principal.to_owned(), ..self.clone() }
     }
 }
 

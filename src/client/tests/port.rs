@@ -19,7 +19,8 @@ use crate::client::stage_port::ClientPort;
 const LONG: Duration = Duration::from_secs(120);
 
 fn open(broker: &FakeBroker) -> ClientPort<FakeBroker> {
-    let config = PortConfig::new("test", "group", vec!["in".into()]);
+    let mut config = PortConfig::new("test", "group", vec!["in".into()]);
+    (config.reads_as, config.writes_as) = ("User:reader".to_owned(), "User:writer".to_owned());
     ClientPort::open(broker, config, &TaskTracker::new())
 }
 
@@ -104,6 +105,10 @@ async fn a_port_joins_reads_commits_and_leaves() {
     assert_eq!((broker.committed("in", 0), broker.committed("in", 1)), (Some(3), Some(1)));
     port.close().await;
     assert_eq!(broker.requests(ApiKey::LeaveGroup), ["member-1"]);
+    for key in [ApiKey::JoinGroup, ApiKey::Fetch, ApiKey::OffsetCommit] {
+        assert_eq!(broker.askers(key), ["User:reader"], "{key}");
+    }
+    assert_eq!(broker.askers(ApiKey::Produce), ["User:writer"]);
 
     let port = open(&broker);
     assert_eq!(assigned(&port).await, [0, 1]);

@@ -22,7 +22,7 @@ async fn what_the_hook_makes_is_what_is_stored() {
     let node = Node::with_topic("orders", &[]).await;
     node.fakes.ingest("orders", |request| {
         assert_eq!((request.topic.as_str(), request.partition.0), ("orders", 0));
-        assert_eq!((&*request.client_id, request.principal.as_str()), ("test-client", "User:ANONYMOUS"));
+        assert_eq!((&*request.client_id, request.principal.as_str()), ("test-client", "User:test"));
         IngestOutcome::Rewritten(rewritten(&request.batch, request.rewrite, loud))
     });
     for compression in Compression::ALL {
