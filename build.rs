@@ -40,6 +40,7 @@ const GUESTS: [Guests; 2] = [
             "file-lines",
             "counter",
             "runner",
+            "secretive",
         ],
         file: |package| format!("{}.wasm", package.replace('-', "_")),
     },

@@ -10,15 +10,17 @@
 //! | `GET /v1/tap` | see [`tap`] | what passes a stage, for as long as somebody reads it; 404 if there is no such stage |
 //! | `GET /v1/topics` | | topic names and their partition counts, JSON |
 //! | `GET /v1/plugins` | | the uploaded plugins, JSON |
-//! | `PUT /v1/plugins/{sha256}` | a component | 204; 422 if it can be no plugin, or hashes to something else |
+//! | `PUT /v1/plugins/{sha256}` | a component; its signature's file, in base64, as header `millstream-signature` | 204; 422 if it can be no plugin, hashes to something else, or is not signed as the node asks |
 //! | `GET /v1/pipelines` | | names, JSON |
 //! | `POST /v1/pipelines/validate` | `ApplyRequest`, JSON | the problems, JSON |
 //! | `POST /v1/pipelines` | `ApplyRequest`, JSON | what was done; 422 with the problems |
 //! | `DELETE /v1/pipelines/{name}` | | what was stopped; 404 if there is none |
 //! | `GET /v1/versions` | | from pipeline to plugin to its versions, JSON |
-//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/deploy` | `DeployRequest`, JSON | what was done; 404, 409, 422 |
+//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/deploy` | `DeployRequest`, JSON | what was done; 202 if the version waits for approval; 404, 409, 422 |
 //! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/promote` | | the same |
 //! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/rollback` | `RollbackRequest`, JSON | the same |
+//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/approve` | `ApproveRequest`, JSON | the same |
+//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/reject` | `RejectRequest`, JSON | the same |
 //!
 //! Requests of web pages from elsewhere are refused with 403: see [`guard`].
 //!
@@ -32,6 +34,7 @@ mod server;
 mod tap;
 mod versions;
 
+pub(crate) use self::versions::{ListedPlugin, ListedPlugins};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,10 +42,12 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::rejection::{JsonRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router, middleware};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use millstream_runtime::limits::COMPONENT_BYTES_MAX;
 use millstream_runtime::pipeline::Problem;
 use millstream_runtime::stage::StageStatus;
@@ -52,7 +57,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::{
     ApplyRequest, CheckError, NodeState, NotDeployed, NotRunning, PipelineError, PluginStoreError,
+    VersionError, Waiting,
 };
+use crate::signature::SIGNATURE_HEADER;
 
 /// A pipeline file is text that a person wrote: a mebibyte at most, and what JSON adds.
 const JSON_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -75,6 +82,8 @@ pub(crate) struct Status {
     pub(crate) stages: Vec<StageStatus>,
     /// Files of the watched directory that are not what runs.
     pub(crate) not_deployed: Vec<NotDeployed>,
+    /// Versions that wait for approval.
+    pub(crate) waiting: Vec<Waiting>,
 }
 
 /// A request that failed.
@@ -144,6 +153,7 @@ async fn status(State(node): Node) -> Json<Status> {
         not_running: node.not_running(),
         stages: node.stages(),
         not_deployed: node.not_deployed(),
+        waiting: node.waiting(),
     })
 }
 
@@ -162,10 +172,16 @@ async fn plugins(State(node): Node) -> Response {
 async fn upload(
     State(node): Node,
     sha256: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, Response> {
     let Path(sha256) = sha256.map_err(|error| failed(error.status(), error.body_text()))?;
-    let stored = tokio::task::spawn_blocking(move || node.put_plugin(&sha256, &body)).await;
+    let signature = headers.get(SIGNATURE_HEADER).map(|header| BASE64_STANDARD.decode(header)).transpose();
+    let signature = signature.map_err(|error| {
+        failed(StatusCode::UNPROCESSABLE_ENTITY, format!("header {SIGNATURE_HEADER} is no base64: {error}"))
+    })?;
+    let put = move || node.put_plugin(&sha256, &body, signature.as_deref());
+    let stored = tokio::task::spawn_blocking(put).await;
     match stored {
         Ok(Ok(())) => Ok(StatusCode::NO_CONTENT),
         Ok(Err(error @ PluginStoreError::Io { .. })) => Err(failed(StatusCode::INTERNAL_SERVER_ERROR, error)),
@@ -216,6 +232,9 @@ fn pipeline_failed(error: PipelineError) -> Response {
         PipelineError::Topic { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
         PipelineError::Unknown(_) | PipelineError::UnknownPlugin { .. } => {
             (StatusCode::NOT_FOUND, Vec::new())
+        }
+        PipelineError::Version(VersionError::Limits(_) | VersionError::Grants(_)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, Vec::new())
         }
         PipelineError::Version(_) | PipelineError::Document(_) => (StatusCode::CONFLICT, Vec::new()),
         PipelineError::Propose(_) => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),

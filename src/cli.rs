@@ -2,7 +2,7 @@
 //!
 //! `topic`, `produce`, `consume`, `group` and `bench` are Kafka clients and work against any cluster that
 //! speaks the protocol. What a command prints goes through [`output`]; why it failed is a
-//! [`failure::Failure`], which also decides the exit code: 0 it worked, 1 it did not, 2 it was asked wrongly.
+//! [`failure::Failure`], which also decides the exit code: 0 it worked, 1 it did not, 2 it was asked wrongly, 3 somebody has to agree.
 
 mod admin_client;
 mod bench;
@@ -41,7 +41,8 @@ use self::failure::Failure;
 use self::output::Output;
 use crate::compile_plugin;
 
-const EXIT_CODES: &str = "Exit codes: 0 it worked, 1 it did not, 2 the command line is wrong.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 it worked, 1 it did not, 2 the command line is wrong, 3 it waits for approval.";
 
 /// A Kafka-compatible streaming platform that runs WebAssembly plugins beside the data.
 #[derive(Debug, Parser)]

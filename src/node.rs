@@ -13,6 +13,7 @@ mod pipelines;
 mod plugin_store;
 mod ports;
 mod resume;
+mod uploads;
 mod versions;
 mod watch;
 
@@ -35,7 +36,9 @@ use tokio_util::task::TaskTracker;
 use self::bindings::Bindings;
 pub(crate) use self::checks::CheckError;
 use self::checks::Checks;
-pub(crate) use self::deploy::{DeployRequest, RollbackRequest};
+pub(crate) use self::deploy::{
+    ApproveRequest, DeployOutcome, DeployRequest, RejectRequest, RollbackRequest, Waiting,
+};
 use self::pipelines::applied_specs;
 pub(crate) use self::pipelines::{ApplyRequest, PipelineError};
 use self::plugin_store::{PluginStore, Unused};
@@ -43,9 +46,10 @@ pub(crate) use self::plugin_store::{PluginStoreError, StoredPlugin, hash as plug
 use self::ports::LocalPorts;
 pub(crate) use self::resume::NotRunning;
 use self::resume::Unresumed;
-pub(crate) use self::versions::PluginVersions;
+pub(crate) use self::versions::{Version, VersionError, Versions};
 pub(crate) use self::watch::NotDeployed;
 use self::watch::Watched;
+use crate::signature::SignaturePolicy;
 use crate::{admin, compile_plugin};
 
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,7 @@ pub(crate) struct NodeState {
     runtime: Runtime<LocalPorts>,
     engine: Arc<PluginEngine>,
     plugins: PluginStore,
+    signatures: SignaturePolicy,
     registry: Mutex<Registry>,
     runtime_clock: millstream_runtime::clock::SharedClock,
     /// What is lent to plugins here.
@@ -117,6 +122,10 @@ impl Node {
             config.plugin_secrets_dir.clone(),
             config.plugin_files_dirs.clone().unwrap_or_default(),
         );
+        let signatures = SignaturePolicy::new(config.signature_keys().cloned());
+        if let Err(error) = signatures.check_keys() {
+            tracing::error!(%error, "no plugin is started until the trusted keys can be read");
+        }
         let bindings = Bindings::default();
         let hooks = Arc::new(bindings.clone());
         let broker = RunningBroker::start(config, SystemClock::shared(), hooks, &mut registry, kafka).await?;
@@ -142,6 +151,7 @@ impl Node {
             runtime,
             engine: Arc::new(PluginEngine::new(engine_config)),
             plugins,
+            signatures,
             registry: Mutex::new(registry),
             runtime_clock,
             environment,

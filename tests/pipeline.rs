@@ -3,6 +3,8 @@
 
 #![expect(clippy::print_stdout, reason = "a failed run is repeated with the seed that it printed")]
 
+#[path = "pipeline/approval.rs"]
+mod approval;
 #[path = "pipeline/cases.rs"]
 mod cases;
 #[path = "support/dice.rs"]
@@ -19,6 +21,8 @@ mod projects;
 mod redpanda;
 #[path = "pipeline/runners.rs"]
 mod runners;
+#[path = "pipeline/signatures.rs"]
+mod signatures;
 #[path = "pipeline/tools.rs"]
 mod tools;
 #[path = "pipeline/versions.rs"]

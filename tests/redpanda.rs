@@ -11,6 +11,7 @@ use millstream_runtime::batch::Position;
 use millstream_runtime::clock::SystemClock;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
 use millstream_runtime::environment::Environment;
+use millstream_runtime::grants::Grants;
 use millstream_runtime::inline::{InlineAnswer, InlineBatch};
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::pipeline::{
@@ -65,6 +66,7 @@ impl Fixture {
                 self.engine.load(&std::fs::read(path).expect("the guest is there")).expect("it is a plugin"),
             ),
             version: 0,
+            grants: Grants::default(),
             previous: None,
             config: config.to_owned(),
             limits: PluginLimits { call_timeout_ms: 500, ..PluginLimits::default() },

@@ -28,4 +28,4 @@ pub use listener::{HostPort, Listener};
 pub use load::{ENVIRONMENT_PREFIX, LoadError, Origin, Sources};
 pub use properties::{PropertiesError, Property};
 pub use topic::{TOPIC_CONFIGS, TopicConfig, TopicConfigs, topic_config, validate_topic_config};
-pub use value::{CleanupPolicy, CompressionType, ConfigValue, TimestampType};
+pub use value::{CleanupPolicy, CompressionType, ConfigValue, SignaturePolicy, TimestampType};

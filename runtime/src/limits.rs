@@ -88,6 +88,17 @@ impl PluginLimits {
         check("cpu_percent_max", self.cpu_percent_max.into(), 1, CPU_PERCENT_CEILING.into())
     }
 
+    /// These limits with some of them changed, by their names.
+    pub fn changed(&self, changes: &serde_json::Map<String, serde_json::Value>) -> Result<Self, String> {
+        let mut all = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        for (name, value) in changes {
+            all[name] = value.clone();
+        }
+        let changed: Self = serde_json::from_value(all).map_err(|error| error.to_string())?;
+        changed.validate().map_err(|error| error.to_string())?;
+        Ok(changed)
+    }
+
     pub(crate) fn call_timeout(&self) -> Duration {
         Duration::from_millis(self.call_timeout_ms)
     }
@@ -118,6 +129,19 @@ mod tests {
         assert_eq!(limits.outputs_max(10), 10 * 64 + OUTPUTS_BASE);
         assert_eq!(limits.outputs_max(100_000), OUTPUTS_CEILING);
         assert_eq!(limits.outputs_max(5_000_000), 5_000_000);
+    }
+
+    #[test]
+    fn some_limits_are_changed_by_name() {
+        let limits = PluginLimits { call_timeout_ms: 7, ..PluginLimits::default() };
+        let change = |json: serde_json::Value| limits.changed(json.as_object().unwrap());
+        let changed = change(serde_json::json!({"memory_bytes_max": 1_048_576})).unwrap();
+        assert_eq!(changed, PluginLimits { memory_bytes_max: 1_048_576, ..limits.clone() });
+        let refused = change(serde_json::json!({"memory": 1})).unwrap_err();
+        assert!(refused.contains("unknown field `memory`, expected one of `memory_bytes_max`"), "{refused}");
+        let refused = change(serde_json::json!({"call_timeout_ms": 0})).unwrap_err();
+        assert!(refused.contains("call_timeout_ms is 0, but must be between 1"), "{refused}");
+        assert!(change(serde_json::json!({"call_timeout_ms": "long"})).is_err());
     }
 
     #[test]

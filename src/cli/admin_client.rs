@@ -1,14 +1,18 @@
 //! The admin listener, as the command line asks it.
 
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::StatusCode;
 
 use super::failure::Failure;
 use super::node_args::AdminConnection;
+use crate::signature::{SIGNATURE_HEADER, read_beside, signature_path};
 
 /// Applying compiles plugins, which takes seconds for large ones; a node gives up before.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -63,9 +67,14 @@ impl AdminClient {
         self.answer(self.agent.delete(self.url(path)).call())
     }
 
-    /// Uploads a plugin under the hash of its bytes.
-    pub(super) fn put_plugin(&self, sha256: &str, bytes: &[u8]) -> Result<(), Failure> {
-        let sent = self.agent.put(self.url(&format!("/v1/plugins/{sha256}"))).send(bytes);
+    /// Uploads a plugin under the hash of its bytes, with the signature that lies beside its file.
+    pub(super) fn put_plugin(&self, sha256: &str, bytes: &[u8], file: &Path) -> Result<(), Failure> {
+        let unreadable = |source| Failure::Input { path: signature_path(file), source };
+        let mut request = self.agent.put(self.url(&format!("/v1/plugins/{sha256}")));
+        if let Some(signature) = read_beside(file).map_err(unreadable)? {
+            request = request.header(SIGNATURE_HEADER, BASE64_STANDARD.encode(signature));
+        }
+        let sent = request.send(bytes);
         let mut response = sent.map_err(|error| self.unreachable(&error))?;
         match response.status() {
             StatusCode::NO_CONTENT => Ok(()),

@@ -129,7 +129,7 @@ fn pipeline(node: &Node) -> Result<ApplyRequest, Failure> {
     for plugin in &spec.plugins {
         let bytes = if plugin.name == "access-log-parser" { PARSER } else { ERRORS };
         let sha256 = plugin_hash(bytes);
-        node.state.put_plugin(&sha256, bytes).map_err(|error| Failure::Node(chain(&error)))?;
+        node.state.put_plugin(&sha256, bytes, None).map_err(|error| Failure::Node(chain(&error)))?;
         plugins.insert(plugin.file.clone(), sha256);
     }
     Ok(ApplyRequest { file: PIPELINE_FILE.to_owned(), text: PIPELINE.to_owned(), plugins })

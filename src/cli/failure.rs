@@ -57,6 +57,10 @@ pub(crate) enum Failure {
     #[error("can't watch for signals: {0}")]
     Signals(io::Error),
 
+    /// The node has written down what it was asked for, and does it when somebody agrees.
+    #[error("{0}")]
+    Waiting(String),
+
     /// The command ran, and not all of it succeeded.
     #[error("{0}")]
     Incomplete(String),
@@ -90,6 +94,7 @@ impl Failure {
         match self {
             Self::ReaderGone => 0,
             Self::Usage(_) => 2,
+            Self::Waiting(_) => 3,
             Self::Unreachable { .. }
             | Self::Kafka { .. }
             | Self::Client { .. }

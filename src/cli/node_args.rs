@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
-use super::plugin::{Language, NewName};
+use super::plugin::{
+    Language, NewName, PluginApproveArgs, PluginKeygenArgs, PluginLimitsArgs, PluginRejectArgs,
+    PluginSignArgs,
+};
 
 pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9644";
 
@@ -105,13 +108,27 @@ pub(crate) enum PluginCommand {
     Versions(PluginVersionsArgs),
     /// Show lines that plugins have logged
     Logs(PluginLogsArgs),
-    /// Run another version of a plugin: swapped between two batches, and taken back if it crashes. In a plugin's
-    /// directory, without arguments: run its pipeline
+    /// Run another version of a plugin: swapped between two batches, and taken back if it crashes. One that needs more
+    /// than the plugin is granted waits for approval (exit code 3). In a plugin's directory, without arguments: run its
+    /// pipeline
     Deploy(PluginDeployArgs),
     /// Run the version that is tried on some partitions on all of them
     Promote(PluginVersionsArgs),
     /// Go back to the version before, or end a trial
     Rollback(PluginRollbackArgs),
+    /// Grant what the version that waits needs, and run it
+    // Its --version is a plugin's.
+    #[command(disable_version_flag = true)]
+    Approve(PluginApproveArgs),
+    /// Drop the version that waits for approval
+    #[command(disable_version_flag = true)]
+    Reject(PluginRejectArgs),
+    /// Show a plugin's limits, or change them while it runs
+    Limits(PluginLimitsArgs),
+    /// Make a key to sign plugins with
+    Keygen(PluginKeygenArgs),
+    /// Sign a plugin: the signature goes wherever the file goes, for nodes that ask for one
+    Sign(PluginSignArgs),
 }
 
 /// A plugin of an applied pipeline.
@@ -135,8 +152,13 @@ impl std::str::FromStr for PluginName {
 }
 
 /// Clap would take any text for a JSON string.
-fn json(text: &str) -> Result<serde_json::Value, serde_json::Error> {
-    serde_json::from_str(text)
+fn json(text: &str) -> Result<serde_json::Value, String> {
+    let Some(file) = text.strip_prefix('@') else {
+        return serde_json::from_str(text).map_err(|error| error.to_string());
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| format!("read {file}: {error}"))?;
+    // JSON is YAML, too.
+    serde_saphyr::from_str(&text).map_err(|error| format!("{file}: {error}"))
 }
 
 #[derive(Debug, Args)]
@@ -203,8 +225,8 @@ pub(crate) struct PluginDeployArgs {
     /// A WebAssembly component; by default that of the directory's plugin.toml
     pub(crate) file: Option<PathBuf>,
 
-    /// Another configuration for it: JSON, instead of that of the active version
-    #[arg(long, value_name = "JSON", value_parser = json, requires = "name")]
+    /// Another configuration for it, instead of that of the active version: JSON, or a file of JSON or YAML
+    #[arg(long, value_name = "JSON|@FILE", value_parser = json, requires = "name")]
     pub(crate) config: Option<serde_json::Value>,
 
     /// Try it on these partitions of the stages' input first, like 0,3
@@ -232,8 +254,12 @@ pub(crate) struct PluginInspectArgs {
     #[command(flatten)]
     pub(crate) connection: AdminConnection,
 
-    /// A WebAssembly component
+    /// A WebAssembly component; its signature is in FILE.sig, if it has one
     pub(crate) file: PathBuf,
+
+    /// Check the signature against a list of trusted keys, as a node has it in plugin.signature.keys
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) keys: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -123,6 +123,17 @@ pub(super) fn status(args: &StatusArgs, output: &mut Output) -> Result<(), Failu
             output.line(format_args!("{name}: not running, and tried again: {problem}"))?;
         }
     }
+    for version in list("waiting") {
+        let text = |key: &str| version[key].as_str().unwrap_or_default();
+        output.line(format_args!(
+            "{}/{}: version {} waits for approval: it imports {}, which the plugin is not granted; to run it: {}",
+            text("pipeline"),
+            text("plugin"),
+            version["version"],
+            text("needs"),
+            text("approve"),
+        ))?;
+    }
     for file in list("not_deployed") {
         let text = |key: &str| file[key].as_str().unwrap_or_default();
         output.line(format_args!("{}: not deployed: {}", text("file"), text("error")))?;
@@ -219,7 +230,7 @@ fn upload(client: &AdminClient, file: &Path) -> Result<Upload, Failure> {
         match read_plugin(&source, plugin) {
             Ok(bytes) => {
                 let sha256 = plugin_hash(&bytes);
-                client.put_plugin(&sha256, &bytes)?;
+                client.put_plugin(&sha256, &bytes, &source.dir.join(&plugin.file))?;
                 plugins.insert(plugin.file.clone(), sha256);
             }
             Err((message, remedy)) => refused.push(problem(&spec, plugin, &message, remedy)),

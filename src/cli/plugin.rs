@@ -1,7 +1,10 @@
 //! `millstream plugin`: plugins as projects and files, and their versions on a node.
 
+mod approve;
 mod build;
 mod inspect;
+mod keys;
+mod limits;
 mod logs;
 mod new;
 mod project;
@@ -13,6 +16,9 @@ use super::failure::Failure;
 use super::node_args::PluginCommand;
 use super::output::Output;
 
+pub(crate) use self::approve::{PluginApproveArgs, PluginRejectArgs};
+pub(crate) use self::keys::{PluginKeygenArgs, PluginSignArgs};
+pub(crate) use self::limits::PluginLimitsArgs;
 pub(crate) use self::templates::{Language, NewName};
 
 pub(super) fn run(command: PluginCommand, output: &mut Output) -> Result<(), Failure> {
@@ -27,5 +33,10 @@ pub(super) fn run(command: PluginCommand, output: &mut Output) -> Result<(), Fai
         PluginCommand::Deploy(args) => versions::deploy(&args, output),
         PluginCommand::Promote(args) => versions::promote(&args, output),
         PluginCommand::Rollback(args) => versions::roll_back(&args, output),
+        PluginCommand::Approve(args) => approve::approve(&args, output),
+        PluginCommand::Reject(args) => approve::reject(&args, output),
+        PluginCommand::Limits(args) => limits::run(&args, output),
+        PluginCommand::Keygen(args) => keys::keygen(&args, output),
+        PluginCommand::Sign(args) => keys::sign(&args, output),
     }
 }

@@ -1,26 +1,34 @@
-//! Changing the versions of an applied pipeline's plugins: deploy, try out, promote, roll back.
+//! Changing the versions of an applied pipeline's plugins: deploy, try out, promote, roll back, approve, reject.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use millstream_runtime::grants::Grants;
 use millstream_runtime::pipeline::PipelineSpec;
+use millstream_runtime::runtime::Applied;
 use millstream_runtime::stage::StageEvent;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use tokio::sync::OwnedMutexGuard;
 
 use super::NodeState;
-use super::document::PipelineDocument;
-use super::pipelines::{ApplyOutcome, MissingTopics, PipelineError, Wanted};
-use super::versions::{Content, PluginVersions, VersionError, Versions};
+use super::document::{PIPELINE, PipelineDocument};
+use super::pipelines::{ApplyOutcome, Checked, MissingTopics, PipelineError, Wanted};
+use super::plugin_store::Unused;
+use super::versions::{Content, PluginVersions, Version, VersionError, Versions, WaitingVersion};
 
-/// A version that somebody brings: a component that was uploaded before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A version that somebody wants. What is absent is as it is in the active version.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeployRequest {
-    pub(crate) sha256: String,
-    /// Absent: that of the active version.
+    /// Of a component that was uploaded before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) config: Option<Value>,
+    /// Those that change, by their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<Map<String, Value>>,
     /// Try it on these partitions of the stages' input only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) partitions: Option<BTreeSet<i32>>,
@@ -35,17 +43,93 @@ pub(crate) struct RollbackRequest {
     pub(crate) to: Option<u32>,
 }
 
+/// What the version that waits is granted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApproveRequest {
+    /// The version that was looked at. Absent: whichever waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u32>,
+    /// Beside what the active version has.
+    #[serde(default)]
+    pub(crate) grants: Grants,
+}
+
+/// Which version is not wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RejectRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u32>,
+}
+
+/// A version that waits for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Waiting {
+    pub(crate) pipeline: String,
+    pub(crate) plugin: String,
+    pub(crate) version: u32,
+    pub(crate) sha256: String,
+    /// Interfaces that it imports and is not granted.
+    pub(crate) needs: String,
+    /// The command that runs it.
+    pub(crate) approve: String,
+}
+
 /// What became of a change of versions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct DeployOutcome {
     pub(crate) plugin: String,
     /// The version that the change was about.
     pub(crate) version: u32,
+    /// Nothing else has changed: it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<Waiting>,
     #[serde(flatten)]
     pub(crate) applied: ApplyOutcome,
 }
 
+impl DeployRequest {
+    fn content(&self, active: &Version) -> Result<Content, VersionError> {
+        let mut content = active.content();
+        if let Some(sha256) = &self.sha256 {
+            content.sha256.clone_from(sha256);
+        }
+        if let Some(config) = &self.config {
+            content.config.clone_from(config);
+        }
+        match &self.limits {
+            Some(changes) => content.with_limits(changes),
+            None => Ok(content),
+        }
+    }
+}
+
+impl Waiting {
+    fn new(pipeline: &str, plugin: &str, waiting: &WaitingVersion) -> Self {
+        let version = waiting.version.number;
+        let options = waiting.options();
+        Self {
+            pipeline: pipeline.to_owned(),
+            plugin: plugin.to_owned(),
+            version,
+            sha256: waiting.version.sha256.clone(),
+            needs: waiting.needs_text(),
+            approve: format!("millstream plugin approve {pipeline}/{plugin} --version {version} {options}"),
+        }
+    }
+}
+
+/// A change of a plugin's versions on its way.
+struct Change {
+    /// As it was.
+    before: PipelineDocument,
+    version: u32,
+    checked: Checked,
+}
+
 impl NodeState {
+    /// Runs a version. One that needs more than the plugin is granted is written down, and waits for approval.
     pub(crate) async fn deploy(
         self: &Arc<Self>,
         pipeline: &str,
@@ -53,17 +137,53 @@ impl NodeState {
         request: DeployRequest,
     ) -> Result<DeployOutcome, PipelineError> {
         let now_ms = self.runtime_clock.wall_ms();
+        let applying = Arc::clone(&self.applying).lock_owned().await;
         let change = |versions: &mut Versions| {
-            let DeployRequest { sha256, config, partitions } = request;
-            let active = versions.active();
-            let (config, limits) = (config.unwrap_or_else(|| active.config.clone()), active.limits.clone());
-            let content = Content { sha256, config, limits };
-            match partitions {
+            let content = request.content(versions.active())?;
+            match request.partitions.clone() {
                 None => Ok(versions.deploy(content, now_ms)),
                 Some(partitions) => versions.try_out(content, partitions, now_ms),
             }
         };
-        self.change_versions(pipeline, plugin, change).await
+        let mut changed = self.checked_change(pipeline, plugin, change).await?;
+        if !changed.checked.validated.needs.keys().eq([plugin]) {
+            return self.finish_change(applying, plugin, changed).await;
+        }
+        let needs = changed.checked.validated.needs.remove(plugin).unwrap_or_default();
+        let mut document = changed.before;
+        let versions = document.versions.get_mut(plugin).expect("it was changed before");
+        let content = request.content(versions.active())?;
+        let version = versions.wait(content, needs, now_ms);
+        let waiting = versions.waiting.as_ref().map(|waiting| Waiting::new(pipeline, plugin, waiting));
+        self.write_down(applying, pipeline, document, changed.checked.replaces).await?;
+        tracing::warn!(pipeline, plugin, version, "a version waits for approval");
+        Ok(DeployOutcome { waiting, ..unchanged(pipeline, plugin, version) })
+    }
+
+    /// Grants what the version that waits needs, and runs it.
+    pub(crate) async fn approve(
+        self: &Arc<Self>,
+        pipeline: &str,
+        plugin: &str,
+        request: ApproveRequest,
+    ) -> Result<DeployOutcome, PipelineError> {
+        let now_ms = self.runtime_clock.wall_ms();
+        let ApproveRequest { version, grants } = request;
+        self.change_versions(pipeline, plugin, |versions| versions.approve(version, &grants, now_ms)).await
+    }
+
+    /// Drops the version that waits.
+    pub(crate) async fn reject(
+        self: &Arc<Self>,
+        pipeline: &str,
+        plugin: &str,
+        request: RejectRequest,
+    ) -> Result<DeployOutcome, PipelineError> {
+        let applying = Arc::clone(&self.applying).lock_owned().await;
+        let (mut document, replaces) = self.document(pipeline)?;
+        let version = versions_of(&mut document, pipeline, plugin)?.reject(request.version)?;
+        self.write_down(applying, pipeline, document, replaces).await?;
+        Ok(unchanged(pipeline, plugin, version))
     }
 
     pub(crate) async fn promote(
@@ -92,6 +212,17 @@ impl NodeState {
         documents.filter_map(|(name, document)| Some((name.to_owned(), document.ok()?.versions))).collect()
     }
 
+    /// What waits for approval.
+    pub(crate) fn waiting(&self) -> Vec<Waiting> {
+        let mut all = Vec::new();
+        for (pipeline, plugins) in self.versions() {
+            for (plugin, versions) in plugins {
+                all.extend(versions.waiting.map(|waiting| Waiting::new(&pipeline, &plugin, &waiting)));
+            }
+        }
+        all
+    }
+
     /// Checked and run like a pipeline that is applied: if anything is wrong with it, nothing changes.
     async fn change_versions(
         self: &Arc<Self>,
@@ -100,25 +231,61 @@ impl NodeState {
         change: impl FnOnce(&mut Versions) -> Result<u32, VersionError>,
     ) -> Result<DeployOutcome, PipelineError> {
         let applying = Arc::clone(&self.applying).lock_owned().await;
-        let mut document = self.document(pipeline)?;
-        self.version_all(pipeline, &mut document)?;
-        let known = || document.versions.keys().cloned().collect();
-        let unknown = PipelineError::UnknownPlugin {
-            pipeline: pipeline.to_owned(),
-            plugin: plugin.to_owned(),
-            known: known(),
-        };
-        let version = change(document.versions.get_mut(plugin).ok_or(unknown)?)?;
-        let checked = self.checked(Wanted::Document(document), MissingTopics::Awaited).await?;
-        let applied = self.run_checked(applying, checked).await?;
-        Ok(DeployOutcome { plugin: plugin.to_owned(), version, applied })
+        let changed = self.checked_change(pipeline, plugin, change).await?;
+        self.finish_change(applying, plugin, changed).await
     }
 
-    fn document(&self, pipeline: &str) -> Result<PipelineDocument, PipelineError> {
+    async fn checked_change(
+        self: &Arc<Self>,
+        pipeline: &str,
+        plugin: &str,
+        change: impl FnOnce(&mut Versions) -> Result<u32, VersionError>,
+    ) -> Result<Change, PipelineError> {
+        let (mut document, _) = self.document(pipeline)?;
+        self.version_all(pipeline, &mut document)?;
+        let before = document.clone();
+        let version = change(versions_of(&mut document, pipeline, plugin)?)?;
+        let checked = self.checked(Wanted::Document(document), MissingTopics::Awaited).await?;
+        Ok(Change { before, version, checked })
+    }
+
+    async fn finish_change(
+        self: &Arc<Self>,
+        applying: OwnedMutexGuard<()>,
+        plugin: &str,
+        changed: Change,
+    ) -> Result<DeployOutcome, PipelineError> {
+        let Change { version, checked, .. } = changed;
+        let applied = self.run_checked(applying, checked).await?;
+        Ok(DeployOutcome { plugin: plugin.to_owned(), version, waiting: None, applied })
+    }
+
+    /// Keeps a document that changes nothing of what runs.
+    async fn write_down(
+        self: &Arc<Self>,
+        applying: OwnedMutexGuard<()>,
+        pipeline: &str,
+        document: PipelineDocument,
+        replaces: u64,
+    ) -> Result<(), PipelineError> {
+        let (state, pipeline) = (Arc::clone(self), pipeline.to_owned());
+        self.to_its_end(async move {
+            let _applying = applying;
+            let metadata = state.broker.metadata();
+            let put = metadata.put_document(PIPELINE, &pipeline, document.to_bytes(), Some(replaces)).await;
+            put.map_err(PipelineError::Propose)?;
+            state.sweep_plugins(Unused::Recent);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The document, and its version in the metadata.
+    fn document(&self, pipeline: &str) -> Result<(PipelineDocument, u64), PipelineError> {
         let image = self.broker.metadata().image();
-        let (document, _) = PipelineDocument::find(&image, pipeline);
+        let (document, version) = PipelineDocument::find(&image, pipeline);
         let document = document.map_err(|_| PipelineError::Document(pipeline.to_owned()))?;
-        document.ok_or_else(|| PipelineError::Unknown(pipeline.to_owned()))
+        Ok((document.ok_or_else(|| PipelineError::Unknown(pipeline.to_owned()))?, version))
     }
 
     /// What was applied before there were versions gets its first ones.
@@ -148,7 +315,7 @@ impl NodeState {
     async fn take_back(self: &Arc<Self>, event: StageEvent) -> Result<(), PipelineError> {
         let StageEvent { pipeline, rolled_back, .. } = event;
         let applying = Arc::clone(&self.applying).lock_owned().await;
-        let mut document = self.document(&pipeline)?;
+        let (mut document, _) = self.document(&pipeline)?;
         let now_ms = self.runtime_clock.wall_ms();
         let Some(versions) = document.versions.get_mut(&rolled_back.plugin) else { return Ok(()) };
         if !versions.taken_back(rolled_back.from, rolled_back.to, &rolled_back.reason, now_ms) {
@@ -157,4 +324,30 @@ impl NodeState {
         let checked = self.checked(Wanted::Document(document), MissingTopics::Awaited).await?;
         self.run_checked(applying, checked).await.map(drop)
     }
+}
+
+fn versions_of<'a>(
+    document: &'a mut PipelineDocument,
+    pipeline: &str,
+    plugin: &str,
+) -> Result<&'a mut Versions, PipelineError> {
+    if !document.versions.contains_key(plugin) {
+        return Err(PipelineError::UnknownPlugin {
+            pipeline: pipeline.to_owned(),
+            plugin: plugin.to_owned(),
+            known: document.versions.keys().cloned().collect(),
+        });
+    }
+    Ok(document.versions.get_mut(plugin).expect("it has just been found"))
+}
+
+/// Nothing that runs has changed.
+fn unchanged(pipeline: &str, plugin: &str, version: u32) -> DeployOutcome {
+    let applied = ApplyOutcome {
+        pipeline: pipeline.to_owned(),
+        created_topics: Vec::new(),
+        stages: Applied::default(),
+        warnings: Vec::new(),
+    };
+    DeployOutcome { plugin: plugin.to_owned(), version, waiting: None, applied }
 }

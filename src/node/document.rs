@@ -30,7 +30,7 @@ impl PipelineDocument {
     pub(super) fn find(image: &MetadataImage, name: &str) -> (Result<Option<Self>, serde_json::Error>, u64) {
         match image.document(PIPELINE, name) {
             None => (Ok(None), 0),
-            Some(document) => (serde_json::from_slice(&document.bytes).map(Some), document.version),
+            Some(document) => (Self::read(&document.bytes).map(Some), document.version),
         }
     }
 
@@ -38,7 +38,21 @@ impl PipelineDocument {
     pub(super) fn all(
         image: &MetadataImage,
     ) -> impl Iterator<Item = (&str, Result<Self, serde_json::Error>)> {
-        image.documents(PIPELINE).map(|(name, document)| (name, serde_json::from_slice(&document.bytes)))
+        image.documents(PIPELINE).map(|(name, document)| (name, Self::read(&document.bytes)))
+    }
+
+    /// What was written before versions had grants gets those of its file.
+    fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut document: Self = serde_json::from_slice(bytes)?;
+        if document.versions.values().any(|versions| versions.granted.is_none()) {
+            // A text that can't be parsed does not run.
+            for plugin in document.spec().map(|spec| spec.plugins).unwrap_or_default() {
+                if let Some(versions) = document.versions.get_mut(&plugin.name) {
+                    versions.adopt(&plugin.grants);
+                }
+            }
+        }
+        Ok(document)
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -49,8 +63,8 @@ impl PipelineDocument {
         parse(&self.file, &self.text)
     }
 
-    /// The document of a file that is applied in the place of `before`: a plugin whose file, configuration or limits are
-    /// others than those of the active version gets a new one.
+    /// The document of a file that is applied in the place of `before`: a plugin whose file, configuration, limits or
+    /// grants are others than those of the active version gets a new one.
     pub(super) fn applied(
         request: ApplyRequest,
         spec: &PipelineSpec,
@@ -68,10 +82,7 @@ impl PipelineDocument {
                 None => Versions::first(content, now_ms),
                 Some(known) => {
                     let mut next = known.clone();
-                    // A canary goes on beside a plugin that stays as it is.
-                    if !next.active().is(&content) {
-                        next.deploy(content, now_ms);
-                    }
+                    next.apply(content, now_ms);
                     next
                 }
             };
@@ -82,7 +93,66 @@ impl PipelineDocument {
 
     /// The hashes of all plugins that may be wanted.
     pub(super) fn hashes(self) -> impl Iterator<Item = String> {
-        let versions = self.versions.into_values().flat_map(|plugin| plugin.versions);
+        let versions = self.versions.into_values().flat_map(|plugin| {
+            let waiting = plugin.waiting.map(|waiting| waiting.version);
+            plugin.versions.into_iter().chain(waiting)
+        });
         self.plugins.into_values().chain(versions.map(|version| version.sha256))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_runtime::grants::{Capability, Grants};
+
+    use super::*;
+
+    const TEXT: &str = "pipeline: p\nplugins:\n  f: {file: f.wasm, grants: {secrets: [token]}}\nsinks:\n  s: {from: in, \
+                        plugin: f}\n";
+
+    /// As it was written before versions had grants.
+    fn old() -> Vec<u8> {
+        let version = serde_json::json!({
+            "number": 1, "sha256": "a", "config": null, "limits": {}, "deployed_ms": 1, "taken_back": null
+        });
+        let versions = serde_json::json!({
+            "versions": [version], "active": 1, "active_since_ms": 1, "previous": null, "canary": null
+        });
+        let document = serde_json::json!({
+            "file": "p.yaml", "text": TEXT, "plugins": {"f.wasm": "a"}, "versions": {"f": versions}
+        });
+        serde_json::to_vec(&document).unwrap()
+    }
+
+    #[test]
+    fn a_document_from_before_versions_had_grants_has_those_of_its_file() {
+        let document = PipelineDocument::read(&old()).unwrap();
+        let granted = Grants { secrets: ["token".to_owned()].into(), ..Grants::default() };
+        assert_eq!(document.versions["f"].active().grants, granted);
+        let again = PipelineDocument::read(&document.to_bytes()).unwrap();
+        assert_eq!(again.versions, document.versions);
+        // The same file, applied again, is the same version.
+        let request = ApplyRequest {
+            file: "p.yaml".to_owned(),
+            text: TEXT.to_owned(),
+            plugins: document.plugins.clone(),
+        };
+        let spec = document.spec().unwrap();
+        let applied = PipelineDocument::applied(request, &spec, Some(&document), 2);
+        assert_eq!(applied.versions, document.versions);
+    }
+
+    #[test]
+    fn what_waits_is_wanted_and_what_is_rejected_is_not() {
+        let mut document = PipelineDocument::read(&old()).unwrap();
+        let versions = document.versions.get_mut("f").unwrap();
+        let content = Content { sha256: "b".to_owned(), ..versions.active().content() };
+        versions.wait(content, [Capability::Files].into(), 2);
+        let hashes = |document: &PipelineDocument| {
+            document.clone().hashes().collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(hashes(&document), ["a", "b"].map(str::to_owned).into());
+        document.versions.get_mut("f").unwrap().reject(None).unwrap();
+        assert_eq!(hashes(&document), ["a"].map(str::to_owned).into());
     }
 }

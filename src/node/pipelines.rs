@@ -1,7 +1,6 @@
 //! Applying pipelines: checked as a whole, written to the metadata, then run.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
@@ -9,8 +8,7 @@ use millstream_broker::broker::{RunningBroker, TopicError};
 use millstream_broker::metadata::{MetadataImage, ProposeError, is_internal_topic};
 use millstream_runtime::batch::Position;
 use millstream_runtime::pipeline::{
-    self, Pipeline, PipelineSpec, PluginSource, Problem, TopicCatalogue, TopicSpec, Validated, World, parse,
-    validate,
+    Pipeline, PipelineSpec, Problem, TopicCatalogue, TopicSpec, Validated, World, parse, validate,
 };
 use millstream_runtime::runner::{POSITIONS_TOPIC, RunnerKind};
 use millstream_runtime::runtime::Applied;
@@ -19,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
+use super::NodeState;
 use super::checks::CheckError;
 use super::document::{PIPELINE, PipelineDocument};
 use super::plugin_store::Unused;
-use super::versions::{VersionError, Versions};
-use super::{NodeState, PluginStoreError};
+use super::uploads::Uploaded;
+use super::versions::VersionError;
 
 /// A pipeline file, with the plugins that it names, which were uploaded before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +118,7 @@ impl NodeState {
         applying: OwnedMutexGuard<()>,
         checked: Checked,
     ) -> Result<ApplyOutcome, PipelineError> {
-        let Checked { validated: Validated { problems, pipeline }, parsed, replaces } = checked;
+        let Checked { validated: Validated { problems, pipeline, .. }, parsed, replaces } = checked;
         let (Some(pipeline), Some((spec, document))) = (pipeline, parsed) else {
             return Err(PipelineError::Problems(problems));
         };
@@ -230,7 +229,7 @@ impl NodeState {
 
     fn check(&self, wanted: Wanted, missing: MissingTopics, stop: &CancellationToken) -> Checked {
         let refused = |problems| Checked {
-            validated: Validated { problems, pipeline: None },
+            validated: Validated { problems, pipeline: None, needs: BTreeMap::new() },
             parsed: None,
             replaces: 0,
         };
@@ -313,28 +312,7 @@ pub(super) struct Checked {
     /// What the text says, if it could be read, and what to keep of it.
     parsed: Option<(PipelineSpec, PipelineDocument)>,
     /// The version of the document that this one takes the place of.
-    replaces: u64,
-}
-
-/// Plugins by the paths that a pipeline file names, and their versions.
-struct Uploaded<'a> {
-    state: &'a NodeState,
-    document: &'a PipelineDocument,
-}
-
-impl PluginSource for Uploaded<'_> {
-    fn read(&self, file: &str) -> io::Result<Vec<u8>> {
-        let missing = || io::Error::new(io::ErrorKind::NotFound, "the file was not uploaded");
-        self.read_version(self.document.plugins.get(file).ok_or_else(missing)?)
-    }
-
-    fn versions(&self, plugin: &str) -> Option<pipeline::Versions> {
-        self.document.versions.get(plugin).map(Versions::to_runtime)
-    }
-
-    fn read_version(&self, sha256: &str) -> io::Result<Vec<u8>> {
-        self.state.plugins.get(sha256).map_err(io::Error::other)
-    }
+    pub(super) replaces: u64,
 }
 
 /// The applied pipelines. One that can't be read does not run either.
@@ -391,32 +369,5 @@ impl TopicCatalogue for KnownTopics<'_> {
     fn check_new(&self, topic: &TopicSpec) -> Result<(), String> {
         let checked = self.broker.check_topic(&topic.name, topic.partitions, topic.config.clone());
         checked.map_err(|error| error.to_string())
-    }
-}
-
-impl NodeState {
-    /// Keeps a plugin for a pipeline that is applied next.
-    pub(crate) fn put_plugin(&self, sha256: &str, bytes: &[u8]) -> Result<(), PluginStoreError> {
-        self.plugins.put(sha256, bytes, self.runtime_clock.wall_ms())?;
-        self.sweep_plugins(Unused::Recent);
-        Ok(())
-    }
-
-    pub(crate) fn list_plugins(&self) -> Result<Vec<super::StoredPlugin>, PluginStoreError> {
-        self.plugins.list()
-    }
-
-    /// Removes plugins that no pipeline names, and their compiled code. What can't be removed costs space alone.
-    pub(super) fn sweep_plugins(&self, unused: Unused) {
-        let image = self.broker.metadata().image();
-        let documents: Result<Vec<_>, _> =
-            PipelineDocument::all(&image).map(|(_, document)| document).collect();
-        // What a document that can't be read names is not known: nothing is removed then.
-        let Ok(documents) = documents else { return };
-        let used: BTreeSet<String> = documents.into_iter().flat_map(PipelineDocument::hashes).collect();
-        match self.plugins.sweep(&used, unused) {
-            Ok(kept) => self.engine.forget_others(&kept),
-            Err(error) => tracing::warn!(%error, "unused plugins can't be removed"),
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Plugins that were uploaded: files named by the hash of their bytes, written once.
+//! Plugins that were uploaded: files named by the hash of their bytes, written once, and beside each its signature.
 //!
 //! A plugin is uploaded before the pipeline that names it is applied. Until then it is unused, and of the unused ones
 //! the latest are kept, within limits: nobody fills the disk by uploading.
@@ -13,6 +13,8 @@ use millstream_runtime::engine::{LoadError, PluginEngine};
 use millstream_runtime::limits::COMPONENT_BYTES_MAX;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+
+use crate::signature::{Signature, SignatureError, signature_path};
 
 /// What unused plugins may take of the disk.
 const UNUSED_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -35,6 +37,8 @@ pub(crate) enum PluginStoreError {
     NotAHash(String),
     #[error("plugin {0} was not uploaded")]
     Unknown(String),
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
 }
 
 /// A plugin that is there.
@@ -72,8 +76,14 @@ impl PluginStore {
     }
 
     /// Keeps the bytes, if they may be a plugin; `sha256` is what they must hash to. It counts as uploaded at `now_ms`,
-    /// also if it is there already.
-    pub(crate) fn put(&self, sha256: &str, bytes: &[u8], now_ms: i64) -> Result<(), PluginStoreError> {
+    /// also if it is there already. A signature takes the place of one that was there; without one, that stays.
+    pub(crate) fn put(
+        &self,
+        sha256: &str,
+        bytes: &[u8],
+        signature: Option<&Signature>,
+        now_ms: i64,
+    ) -> Result<(), PluginStoreError> {
         if bytes.len() > COMPONENT_BYTES_MAX {
             return Err(PluginStoreError::TooLarge { found: bytes.len() });
         }
@@ -83,8 +93,21 @@ impl PluginStore {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now_ms.unsigned_abs());
         let fail = failed("write plugin", &path);
         match fs::File::open(&path) {
-            Ok(file) => file.set_modified(now).map_err(fail),
-            Err(_) => self.write(&path, bytes, now).map_err(fail),
+            Ok(file) => file.set_modified(now).map_err(fail)?,
+            Err(_) => self.write(&path, bytes, now).map_err(fail)?,
+        }
+        let Some(signature) = signature else { return Ok(()) };
+        // Behind its plugin: there is no signature without one.
+        let path = signature_path(&path);
+        self.write(&path, signature.to_text().as_bytes(), now).map_err(failed("write signature", &path))
+    }
+
+    /// What came with the plugin of that hash.
+    pub(crate) fn signature(&self, sha256: &str) -> Result<Option<Signature>, PluginStoreError> {
+        let path = signature_path(&self.path(sha256)?);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(Signature::parse(&read.map_err(failed("read signature", &path))?)?)),
         }
     }
 
@@ -129,7 +152,13 @@ impl PluginStore {
             if !used.contains(&sha256) {
                 if bytes > bytes_left || count_left == 0 {
                     let path = self.dir.join(format!("{sha256}{SUFFIX}"));
-                    fs::remove_file(&path).map_err(failed("remove", &path))?;
+                    // First, so that it never stays alone.
+                    match fs::remove_file(signature_path(&path)) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            return Err(failed("remove the signature of", &path)(error));
+                        }
+                        _ => fs::remove_file(&path).map_err(failed("remove", &path))?,
+                    }
                     continue;
                 }
                 (bytes_left, count_left) = (bytes_left - bytes, count_left - 1);
@@ -194,6 +223,7 @@ fn failed<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Plu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature::PrivateKey;
 
     const FILTER: &str = env!("GUEST_FILTER");
 
@@ -214,12 +244,12 @@ mod tests {
     fn plugins_are_kept_under_their_hash_and_nothing_else() {
         let (dir, store) = store();
         let (sha256, bytes) = plugin(0);
-        store.put(&sha256, &bytes, 1).unwrap();
-        store.put(&sha256, &bytes, 2).unwrap();
+        store.put(&sha256, &bytes, None, 1).unwrap();
+        store.put(&sha256, &bytes, None, 2).unwrap();
         assert_eq!(store.get(&sha256).unwrap(), bytes);
         let listed = StoredPlugin { sha256: sha256.clone(), bytes: bytes.len() as u64 };
         assert_eq!(store.list().unwrap(), [listed]);
-        assert!(matches!(store.put(&sha256, b"other", 3), Err(PluginStoreError::Hash { .. })));
+        assert!(matches!(store.put(&sha256, b"other", None, 3), Err(PluginStoreError::Hash { .. })));
         assert!(matches!(store.get(&plugin(1).0), Err(PluginStoreError::Unknown(_))));
         for name in ["", "../../etc/passwd", &sha256.to_uppercase(), &sha256[1..]] {
             assert!(matches!(store.get(name), Err(PluginStoreError::NotAHash(_))), "{name}");
@@ -234,7 +264,7 @@ mod tests {
     fn what_is_no_plugin_is_not_kept() {
         let (_dir, store) = store();
         for bytes in [&b"noise"[..], b"\0asm\x0d\0\x01\0"] {
-            let refused = store.put(&hash(bytes), bytes, 1);
+            let refused = store.put(&hash(bytes), bytes, None, 1);
             assert!(matches!(refused, Err(PluginStoreError::NotAPlugin(_))), "{refused:?}");
         }
         assert_eq!(store.list().unwrap(), []);
@@ -247,7 +277,7 @@ mod tests {
         let (dir, store) = store();
         let (sha256, bytes) = plugin(0);
         std::thread::scope(|scope| {
-            let put = || store.put(&sha256, &bytes, 1);
+            let put = || store.put(&sha256, &bytes, None, 1);
             let all: Vec<_> = (0..8).map(|_| scope.spawn(put)).collect();
             all.into_iter().for_each(|one| one.join().unwrap().unwrap());
         });
@@ -262,10 +292,10 @@ mod tests {
         let (dir, store) = store();
         let plugins: Vec<_> = (0..3).map(plugin).collect();
         for (uploaded_ms, (sha256, bytes)) in (1000..).step_by(1000).zip(&plugins) {
-            store.put(sha256, bytes, uploaded_ms).unwrap();
+            store.put(sha256, bytes, None, uploaded_ms).unwrap();
         }
         // Uploaded again, the first is the latest.
-        store.put(&plugins[0].0, &plugins[0].1, 9000).unwrap();
+        store.put(&plugins[0].0, &plugins[0].1, None, 9000).unwrap();
         let sparse = |number: usize, bytes: u64| {
             let path = dir.path().join(format!("{}.wasm", plugins[number].0));
             fs::File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap();
@@ -277,6 +307,28 @@ mod tests {
         assert_eq!(store.sweep(&used, Unused::Recent).unwrap(), hashes(&[0, 1]));
         assert_eq!(store.sweep(&used, Unused::None).unwrap(), used);
         assert_eq!(store.list().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_signature_is_kept_with_its_plugin_and_goes_with_it() {
+        let (dir, store) = store();
+        let (sha256, bytes) = plugin(0);
+        let signatures = [(); 2].map(|()| PrivateKey::generate().unwrap().sign(&sha256));
+        store.put(&sha256, &bytes, None, 1).unwrap();
+        assert_eq!(store.signature(&sha256).unwrap(), None);
+        for signature in &signatures {
+            store.put(&sha256, &bytes, Some(signature), 2).unwrap();
+            store.put(&sha256, &bytes, None, 3).unwrap();
+            assert_eq!(store.signature(&sha256).unwrap().as_ref(), Some(signature));
+        }
+        assert_eq!(store.list().unwrap().len(), 1, "a signature is no plugin");
+        let used = BTreeSet::from([sha256.clone()]);
+        store.sweep(&used, Unused::None).unwrap();
+        assert!(store.signature(&sha256).unwrap().is_some());
+        fs::write(dir.path().join(format!("{sha256}.wasm.sig")), "damaged").unwrap();
+        assert!(matches!(store.signature(&sha256), Err(PluginStoreError::Signature(_))));
+        store.sweep(&BTreeSet::new(), Unused::None).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     fn uploaded(number: usize) -> SystemTime {

@@ -91,7 +91,7 @@ impl NodeState {
                 self.run(&pipeline).await;
                 self.unresumed.settle(name);
             }
-            Ok(Validated { mut problems, pipeline: None }) => {
+            Ok(Validated { mut problems, pipeline: None, .. }) => {
                 problems.retain(|problem| problem.severity == Severity::Error);
                 self.report(name, problems);
             }

@@ -5,14 +5,23 @@
 //! apply, deploy ──> a new version, or one that was there before ──> active      the one before becomes `previous`
 //! deploy --partitions ──> canary ── promote ──> active
 //! rollback, crashes ──> previous ──> active
+//! deploy of what needs more than is granted ──> waiting ── approve ──> active, or canary; reject ──> gone
 //! ```
+//!
+//! No version runs with more than `granted`, which the pipeline's file sets whenever it is applied and approvals extend.
+//! What a file has withdrawn comes back neither by itself nor by a rollback.
+
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use millstream_runtime::grants::{Grants, GrantsError};
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::pipeline::{self, PluginSpec, PluginVersion};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+pub(crate) use self::waiting::WaitingVersion;
 
 /// Versions that are remembered, besides those that run.
 const VERSIONS_MAX: usize = 32;
@@ -33,6 +42,18 @@ pub(crate) struct Versions {
     /// What a rollback returns to.
     pub(crate) previous: Option<u32>,
     pub(crate) canary: Option<CanaryVersion>,
+    /// All that people grant the plugin now. None in a document from before versions had grants, until it is read.
+    #[serde(default)]
+    pub(crate) granted: Option<Grants>,
+    /// Needs more than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) waiting: Option<WaitingVersion>,
+    /// The sha-256 of the version that was rejected last: a directory that still has it is no reason to ask again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rejected: Option<String>,
+    /// The highest number that was given: one that somebody has looked at never becomes another version's.
+    #[serde(default)]
+    pub(crate) numbered: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +62,8 @@ pub(crate) struct Version {
     pub(crate) sha256: String,
     pub(crate) config: Value,
     pub(crate) limits: PluginLimits,
+    #[serde(default)]
+    pub(crate) grants: Grants,
     pub(crate) deployed_ms: i64,
     /// Set if it crashed, and was taken back for it.
     pub(crate) taken_back: Option<TakenBack>,
@@ -65,6 +88,7 @@ pub(crate) struct Content {
     pub(crate) sha256: String,
     pub(crate) config: Value,
     pub(crate) limits: PluginLimits,
+    pub(crate) grants: Grants,
 }
 
 /// Why versions can't be changed that way.
@@ -78,20 +102,72 @@ pub(crate) enum VersionError {
     NoPrevious,
     #[error("no canary is being tried: deploy one with --partitions")]
     NoCanary,
+    #[error("version {number} was granted {}, which the plugin is not granted any more: grant it in the pipeline's file", .grants.join(", "))]
+    Withdrawn { number: u32, grants: Vec<String> },
+    #[error(
+        "no version waits for approval: to grant more to what runs, change the pipeline's file and apply it"
+    )]
+    NoneWaits,
+    #[error("version {asked} does not wait for approval, version {waits} does: look at that one first")]
+    AnotherWaits { asked: u32, waits: u32 },
+    #[error("version {0} waits for approval: `millstream plugin approve` runs it")]
+    Waits(u32),
+    #[error(transparent)]
+    Grants(#[from] GrantsError),
+    #[error("limits: {0}")]
+    Limits(String),
 }
 
 impl Content {
     /// As the pipeline's file has it.
     pub(crate) fn of(plugin: &PluginSpec, sha256: &str) -> Self {
-        Self { sha256: sha256.to_owned(), config: plugin.config.clone(), limits: plugin.limits.clone() }
+        let PluginSpec { config, limits, grants, .. } = plugin.clone();
+        Self { sha256: sha256.to_owned(), config, limits, grants }
+    }
+
+    /// With some limits changed, by their names.
+    pub(crate) fn with_limits(self, changes: &Map<String, Value>) -> Result<Self, VersionError> {
+        let limits = self.limits.changed(changes).map_err(VersionError::Limits)?;
+        Ok(Self { limits, ..self })
     }
 }
 
 impl Versions {
     /// Of a plugin that was not there before.
     pub(crate) fn first(content: Content, now_ms: i64) -> Self {
+        let granted = Some(content.grants.clone());
         let versions = vec![Version::new(1, content, now_ms)];
-        Self { versions, active: 1, active_since_ms: now_ms, previous: None, canary: None }
+        Self {
+            versions,
+            active: 1,
+            active_since_ms: now_ms,
+            previous: None,
+            canary: None,
+            granted,
+            waiting: None,
+            rejected: None,
+            numbered: 1,
+        }
+    }
+
+    /// In a document from before versions had grants, all had those of the pipeline's file.
+    pub(crate) fn adopt(&mut self, of_file: &Grants) {
+        if self.granted.is_none() {
+            self.granted = Some(of_file.clone());
+            self.versions.iter_mut().for_each(|version| version.grants = of_file.clone());
+        }
+    }
+
+    /// The pipeline's file is applied: it says what runs, and all that is granted.
+    pub(crate) fn apply(&mut self, content: Content, now_ms: i64) {
+        self.granted = Some(content.grants.clone());
+        // A canary goes on beside a plugin that stays as it is.
+        if !self.active().is(&content) {
+            self.deploy(content, now_ms);
+        }
+        self.previous = self.previous.filter(|number| self.beyond_granted(*number).is_empty());
+        let canary = self.canary.take();
+        self.canary = canary.filter(|canary| self.beyond_granted(canary.version).is_empty());
     }
 
     /// Makes the version of that content the active one; a canary of it has proven itself.
@@ -129,9 +205,16 @@ impl Versions {
             return Ok(self.active);
         }
         let number = to.or(self.previous).ok_or(VersionError::NoPrevious)?;
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.version.number == number) {
+            return Err(VersionError::Waits(number));
+        }
         self.version(number).ok_or(VersionError::Unknown(number))?;
         if number == self.active {
             return Err(VersionError::Active(number));
+        }
+        let grants = self.beyond_granted(number);
+        if !grants.is_empty() {
+            return Err(VersionError::Withdrawn { number, grants });
         }
         self.activate(number, now_ms);
         Ok(number)
@@ -185,9 +268,21 @@ impl Versions {
             known.taken_back = None;
             return known.number;
         }
-        let number = self.versions.last().map_or(1, |last| last.number + 1);
+        let number = self.next_number();
         self.versions.push(Version::new(number, content, now_ms));
         number
+    }
+
+    fn next_number(&mut self) -> u32 {
+        let last = self.versions.last().map_or(0, |last| last.number);
+        self.numbered = self.numbered.max(last) + 1;
+        self.numbered
+    }
+
+    /// What that version would have, and the plugin is not granted any more.
+    fn beyond_granted(&self, number: u32) -> Vec<String> {
+        let (Some(version), Some(granted)) = (self.version(number), &self.granted) else { return Vec::new() };
+        version.grants.beyond(granted)
     }
 
     fn activate(&mut self, number: u32, now_ms: i64) {
@@ -197,6 +292,11 @@ impl Versions {
             self.active_since_ms = now_ms;
         }
         self.canary = None;
+        // It needs no approval any more.
+        let sha256 = &self.active().sha256;
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.version.sha256 == *sha256) {
+            self.waiting = None;
+        }
         self.forget_old();
     }
 
@@ -214,13 +314,18 @@ impl Versions {
 
 impl Version {
     fn new(number: u32, content: Content, now_ms: i64) -> Self {
-        let Content { sha256, config, limits } = content;
-        Self { number, sha256, config, limits, deployed_ms: now_ms, taken_back: None }
+        let Content { sha256, config, limits, grants } = content;
+        Self { number, sha256, config, limits, grants, deployed_ms: now_ms, taken_back: None }
+    }
+
+    pub(crate) fn content(&self) -> Content {
+        let Self { sha256, config, limits, grants, .. } = self.clone();
+        Content { sha256, config, limits, grants }
     }
 
     pub(super) fn is(&self, content: &Content) -> bool {
-        let Content { sha256, config, limits } = content;
-        self.sha256 == *sha256 && self.config == *config && self.limits == *limits
+        let Content { sha256, config, limits, grants } = content;
+        self.sha256 == *sha256 && self.config == *config && self.limits == *limits && self.grants == *grants
     }
 
     fn to_runtime(&self) -> PluginVersion {
@@ -229,79 +334,10 @@ impl Version {
             sha256: self.sha256.clone(),
             config: self.config.clone(),
             limits: self.limits.clone(),
+            grants: self.grants.clone(),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn content(hash: &str) -> Content {
-        Content { sha256: hash.to_owned(), config: Value::Null, limits: PluginLimits::default() }
-    }
-
-    fn numbers(versions: &Versions) -> (u32, Option<u32>, Option<u32>) {
-        (versions.active, versions.previous, versions.canary.as_ref().map(|canary| canary.version))
-    }
-
-    #[test]
-    fn deploying_and_going_back() {
-        let mut versions = Versions::first(content("a"), 1);
-        assert_eq!(versions.deploy(content("a"), 2), 1);
-        assert_eq!((numbers(&versions), versions.active_since_ms), ((1, None, None), 1));
-        assert_eq!(versions.deploy(content("b"), 3), 2);
-        assert_eq!(numbers(&versions), (2, Some(1), None));
-        // Another configuration is another version.
-        let configured = Content { config: Value::from(1), ..content("b") };
-        assert_eq!(versions.deploy(configured, 4), 3);
-        assert_eq!(versions.roll_back(None, 5), Ok(2));
-        assert_eq!(numbers(&versions), (2, Some(3), None));
-        assert_eq!(versions.roll_back(Some(1), 6), Ok(1));
-        assert_eq!(versions.roll_back(Some(1), 7), Err(VersionError::Active(1)));
-        assert_eq!(versions.roll_back(Some(9), 7), Err(VersionError::Unknown(9)));
-        assert_eq!(Versions::first(content("a"), 1).roll_back(None, 2), Err(VersionError::NoPrevious));
-    }
-
-    #[test]
-    fn a_canary_is_promoted_or_taken_back() {
-        let mut versions = Versions::first(content("a"), 1);
-        let partitions = BTreeSet::from([0, 2]);
-        assert_eq!(versions.promote(2), Err(VersionError::NoCanary));
-        assert_eq!(versions.try_out(content("a"), partitions.clone(), 2), Err(VersionError::Active(1)));
-        assert_eq!(versions.try_out(content("b"), partitions.clone(), 2), Ok(2));
-        assert_eq!(numbers(&versions), (1, None, Some(2)));
-        assert_eq!(versions.to_runtime().canary.unwrap().1, partitions);
-        assert_eq!(versions.roll_back(None, 3), Ok(1));
-        assert_eq!(numbers(&versions), (1, None, None));
-        versions.try_out(content("b"), partitions, 4).unwrap();
-        assert_eq!(versions.promote(5), Ok(2));
-        assert_eq!(numbers(&versions), (2, Some(1), None));
-    }
-
-    #[test]
-    fn a_version_that_crashed_says_so_and_is_not_returned_to() {
-        let mut versions = Versions::first(content("a"), 1);
-        versions.deploy(content("b"), 2);
-        let (previous, until_ms) = versions.to_runtime().previous.unwrap();
-        assert_eq!((previous.number, until_ms), (1, 2 + PROBATION_MS));
-        assert!(versions.taken_back(2, 1, "trap", 3));
-        assert!(!versions.taken_back(2, 1, "trap", 4), "the other stages say it, too");
-        assert_eq!(numbers(&versions), (1, None, None));
-        let taken_back = Some(TakenBack { at_ms: 3, reason: "trap".to_owned() });
-        assert_eq!(versions.version(2).unwrap().taken_back, taken_back);
-        versions.deploy(content("b"), 5);
-        assert_eq!(versions.version(2).unwrap().taken_back, None);
-    }
-
-    #[test]
-    fn old_versions_are_forgotten_and_what_runs_is_not() {
-        let mut versions = Versions::first(content("0"), 0);
-        for number in 1..100 {
-            versions.deploy(content(&number.to_string()), number);
-        }
-        assert_eq!(versions.versions.len(), VERSIONS_MAX);
-        assert_eq!(numbers(&versions), (100, Some(99), None));
-        assert_eq!(versions.deploy(content("new"), 100), 101);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! A directory whose plugins are deployed when they change: `DIR/PIPELINE/PLUGIN.wasm`.
+//! A directory whose plugins are deployed when they change: `DIR/PIPELINE/PLUGIN.wasm`, beside which a signature may lie.
 //!
 //! ```text
 //! notify's thread ── something changed (a permit, not an event) ──> the watch's task: reads the directory when it has
@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use super::deploy::DeployRequest;
 use super::{NodeState, PluginStoreError};
+use crate::signature::{read_beside, signature_path};
 
 /// A file is read when nothing has changed for so long: writing it takes a moment.
 const QUIET: Duration = Duration::from_millis(300);
@@ -45,8 +46,7 @@ pub(super) struct Watched(Mutex<BTreeMap<PathBuf, Seen>>);
 /// A file as it was when it was looked at last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
-    modified: SystemTime,
-    bytes: u64,
+    stamp: Stamp,
     /// Why it is not what runs.
     error: Option<String>,
 }
@@ -57,8 +57,14 @@ struct Found {
     path: PathBuf,
     pipeline: String,
     plugin: String,
-    modified: SystemTime,
-    bytes: u64,
+    stamp: Stamp,
+}
+
+/// Changes whenever the file or its signature does: when each was modified, and how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: (SystemTime, u64),
+    signature: Option<(SystemTime, u64)>,
 }
 
 impl Watched {
@@ -78,13 +84,13 @@ impl Watched {
         seen.retain(|path, _| found.iter().any(|found| found.path == *path));
         let is_known = |found: &Found| {
             let seen = seen.get(&found.path);
-            seen.is_some_and(|seen| (seen.modified, seen.bytes) == (found.modified, found.bytes))
+            seen.is_some_and(|seen| seen.stamp == found.stamp)
         };
         found.into_iter().filter(|found| !is_known(found)).collect()
     }
 
     fn settle(&self, found: &Found, error: Option<String>) {
-        let seen = Seen { modified: found.modified, bytes: found.bytes, error };
+        let seen = Seen { stamp: found.stamp, error };
         self.lock().insert(found.path.clone(), seen);
     }
 }
@@ -142,19 +148,32 @@ impl NodeState {
             let fail = |source| PluginStoreError::Io { action: "read", path: path.clone(), source };
             let bytes = fs::read(&path).map_err(fail)?;
             let sha256 = super::plugin_hash(&bytes);
-            state.put_plugin(&sha256, &bytes)?;
+            let signature = read_beside(&path).map_err(fail)?;
+            state.put_plugin(&sha256, &bytes, signature.as_deref())?;
             Ok(sha256)
         };
         let stored = tokio::task::spawn_blocking(stored).await.map_err(|error| error.to_string())?;
         let sha256 = stored.map_err(|error| error.to_string())?;
         let runs = self.versions().into_iter().find(|(name, _)| name == pipeline);
         let runs = runs.and_then(|(_, mut versions)| versions.remove(plugin));
-        // A node that starts finds what it has deployed before.
-        if runs.is_some_and(|versions| versions.active().sha256 == sha256) {
+        if let Some(versions) = runs {
+            // A node that starts finds what it has deployed before, or asked somebody about.
+            let waits = versions.waiting.as_ref().map(|waiting| &waiting.version.sha256);
+            if versions.active().sha256 == sha256 || waits == Some(&sha256) {
+                return Ok(());
+            }
+            if versions.rejected.as_ref() == Some(&sha256) {
+                return Err(
+                    "it was rejected: `millstream plugin deploy` asks for approval once more".to_owned()
+                );
+            }
+        }
+        let request = DeployRequest { sha256: Some(sha256), ..DeployRequest::default() };
+        let deployed = self.deploy(pipeline, plugin, request).await.map_err(|error| error.to_text())?;
+        if deployed.waiting.is_some() {
+            // The status has it.
             return Ok(());
         }
-        let request = DeployRequest { sha256, config: None, partitions: None };
-        let deployed = self.deploy(pipeline, plugin, request).await.map_err(|error| error.to_text())?;
         tracing::info!(
             pipeline,
             plugin,
@@ -200,8 +219,10 @@ fn find(dir: &Path) -> io::Result<Vec<Found>> {
                 continue;
             }
             let plugin = plugin.to_string_lossy().into_owned();
-            let modified = metadata.modified()?;
-            found.push(Found { pipeline, plugin, modified, bytes: metadata.len(), path });
+            let signature = fs::metadata(signature_path(&path)).ok();
+            let stamp = |metadata: fs::Metadata| Ok::<_, io::Error>((metadata.modified()?, metadata.len()));
+            let stamp = Stamp { file: stamp(metadata)?, signature: signature.map(stamp).transpose()? };
+            found.push(Found { pipeline, plugin, stamp, path });
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));

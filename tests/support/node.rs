@@ -169,6 +169,11 @@ impl Drop for Node {
 }
 
 impl StoppedNode {
+    /// With these settings in the place of those that it had.
+    pub(crate) fn with_settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
     /// The node again, on its directory and its addresses.
     pub(crate) fn start(self) -> Node {
         let (kafka, admin) = (self.kafka.to_string(), self.admin.to_string());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::definition::{ConfigDef, ConfigError, Valid, nearest};
 use super::listener::{HostPort, Listener};
 use super::load::{Origin, Setting};
-use super::value::{CleanupPolicy, CompressionType, TimestampType};
+use super::value::{CleanupPolicy, CompressionType, SignaturePolicy, TimestampType};
 use crate::ids::BrokerId;
 
 config_table! {
@@ -33,6 +33,10 @@ config_table! {
         "Directories below which the files lie that pipelines may grant to plugins; none where unset.";
     plugin_secrets_dir: Option<PathBuf>, "plugin.secrets.dir" = null, Valid::Any, Served, [],
         "The directory of the secrets that pipelines may grant to plugins: a file for each, named like it; none where unset.";
+    plugin_signature_keys: Option<PathBuf>, "plugin.signature.keys" = null, Valid::Any, Served, [],
+        "A file with the keys whose signatures of plugins are trusted: a line for each, its name and the base64 of the public key.";
+    plugin_signature_policy: SignaturePolicy, "plugin.signature.policy" = "none", Valid::OneOf(SignaturePolicy::NAMES), Served, [],
+        "Whether plugins must be signed: with required, none is taken or started without the signature of a key of plugin.signature.keys.";
     plugin_watch_dir: Option<PathBuf>, "plugin.watch.dir" = null, Valid::Any, Served, [],
         "A directory whose files PIPELINE/PLUGIN.wasm are deployed when they change; none where unset.";
 
@@ -220,6 +224,14 @@ impl BrokerConfig {
         self.advertised_listeners.as_deref().unwrap_or(&self.listeners)
     }
 
+    /// The list of trusted keys, if every plugin must be signed with one of them.
+    pub fn signature_keys(&self) -> Option<&PathBuf> {
+        match self.plugin_signature_policy {
+            SignaturePolicy::None => None,
+            SignaturePolicy::Required => self.plugin_signature_keys.as_ref(),
+        }
+    }
+
     /// A key's value where something other than its default sets it.
     pub fn explicit_value(&self, name: &str) -> Option<&str> {
         self.explicit.get(name).map(|setting| setting.value.as_str())
@@ -242,6 +254,12 @@ impl BrokerConfig {
         }
         if self.log_dirs.as_ref().is_some_and(Vec::is_empty) {
             return conflict("log.dirs", "leaves the broker without a log dir");
+        }
+        if self.plugin_signature_policy == SignaturePolicy::Required && self.plugin_signature_keys.is_none() {
+            return conflict(
+                "plugin.signature.policy",
+                "leaves nobody to trust without plugin.signature.keys",
+            );
         }
         if self.group_min_session_timeout_ms > self.group_max_session_timeout_ms {
             return conflict("group.min.session.timeout.ms", "is more than group.max.session.timeout.ms");

@@ -150,3 +150,8 @@ named! {
     /// Whose clock stamps a record.
     TimestampType { CreateTime = "CreateTime", LogAppendTime = "LogAppendTime" }
 }
+
+named! {
+    /// Whether plugins must be signed.
+    SignaturePolicy { None = "none", Required = "required" }
+}

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use millstream_record::{BatchBuilder, Compression};
 use millstream_runtime::batch::Position;
 use millstream_runtime::engine::PluginEngine;
+use millstream_runtime::grants::Grants;
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::plugin::Plugin;
 use millstream_runtime::stage::{OnError, StagePlugin, StageSpec};
@@ -76,6 +77,7 @@ pub(crate) fn stage(position: Position, job: &Job) -> StageSpec {
         name: "plugin".to_owned(),
         plugin: Arc::clone(plugin),
         version: 0,
+        grants: Grants::default(),
         previous: None,
         config: job.config.to_owned(),
         limits: PluginLimits::default(),

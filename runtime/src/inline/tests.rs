@@ -10,6 +10,7 @@ use crate::batch::Position;
 use crate::clock::SystemClock;
 use crate::engine::{EngineConfig, PluginEngine};
 use crate::environment::Environment;
+use crate::grants::Grants;
 use crate::guests;
 use crate::limits::PluginLimits;
 use crate::pipeline::Pipeline;
@@ -47,6 +48,7 @@ impl Fixture {
             version,
             config: "null".to_owned(),
             limits: PluginLimits { call_timeout_ms: 200, ..PluginLimits::default() },
+            grants: Grants::default(),
             previous: None,
         };
         let stage = StageSpec {

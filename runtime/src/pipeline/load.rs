@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::problem::Problems;
 use super::spec::{PipelineSpec, PluginSpec};
 use crate::engine::{CompileError, LoadError, PluginEngine};
+use crate::grants::Grants;
 use crate::limits::{COMPONENT_BYTES_MAX, PluginLimits};
 use crate::plugin::Plugin;
 use crate::stage::StagePlugin;
@@ -54,6 +55,7 @@ pub struct PluginVersion {
     /// Where a stage states none.
     pub config: serde_json::Value,
     pub limits: PluginLimits,
+    pub grants: Grants,
 }
 
 /// Which of a plugin's versions run.
@@ -78,6 +80,7 @@ pub(super) struct LoadedVersion {
     number: u32,
     config: serde_json::Value,
     limits: PluginLimits,
+    grants: Grants,
 }
 
 impl Loaded {
@@ -92,14 +95,18 @@ impl LoadedVersion {
         &self.plugin
     }
 
+    pub(super) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
     /// For people, behind the plugin's name.
     pub(super) fn label(&self) -> String {
         if self.number == 0 { String::new() } else { format!(" (version {})", self.number) }
     }
 
     fn new(plugin: Arc<Plugin>, version: PluginVersion) -> Self {
-        let PluginVersion { number, config, limits, .. } = version;
-        Self { plugin, number, config, limits }
+        let PluginVersion { number, sha256: _, config, limits, grants } = version;
+        Self { plugin, number, config, limits, grants }
     }
 
     /// As a link of a stage's chain, which may have a configuration of its own for it.
@@ -110,6 +117,7 @@ impl LoadedVersion {
             version: self.number,
             config: config.unwrap_or(&self.config).to_string(),
             limits: self.limits.clone(),
+            grants: self.grants.clone(),
             previous: None,
         }
     }
@@ -154,8 +162,8 @@ pub(super) fn load_plugins<'a>(
 }
 
 fn unversioned(plugin: &PluginSpec, compiled: Arc<Plugin>) -> Loaded {
-    let (config, limits) = (plugin.config.clone(), plugin.limits.clone());
-    let active = LoadedVersion { plugin: compiled, number: 0, config, limits };
+    let (config, limits, grants) = (plugin.config.clone(), plugin.limits.clone(), plugin.grants.clone());
+    let active = LoadedVersion { plugin: compiled, number: 0, config, limits, grants };
     Loaded { active, previous: None, canary: None }
 }
 

@@ -71,8 +71,8 @@ impl Problems {
         self.add(Severity::Warning, place, message.into(), remedy);
     }
 
-    pub(super) fn has_errors(&self) -> bool {
-        self.list.iter().any(|problem| problem.severity == Severity::Error)
+    pub(super) fn error_count(&self) -> usize {
+        self.list.iter().filter(|problem| problem.severity == Severity::Error).count()
     }
 
     fn add(&mut self, severity: Severity, place: Place, message: String, remedy: Option<String>) {

@@ -98,7 +98,7 @@ pub fn parse(file: &str, text: &str) -> Result<PipelineSpec, Vec<Problem>> {
     let mut problems = Problems::new(file);
     let spec = node::parse(text, &mut problems).and_then(|root| pipeline(file, &root, &mut problems));
     match spec {
-        Some(spec) if !problems.has_errors() => Ok(spec),
+        Some(spec) if problems.error_count() == 0 => Ok(spec),
         _ => Err(problems.into_sorted()),
     }
 }

@@ -125,7 +125,7 @@ fn validated_beside(others: &[&str], text: &str) -> Validated {
             let world = World { topics: &Topics, others: &others, environment: &Environment::default() };
             validate(&spec, &engine, &files, &world, &clock, &stop)
         }
-        Err(problems) => Validated { problems, pipeline: None },
+        Err(problems) => Validated { problems, pipeline: None, needs: BTreeMap::new() },
     }
 }
 
@@ -148,7 +148,7 @@ fn messages(validated: &Validated) -> Vec<&str> {
 
 #[test]
 fn a_good_pipeline_is_read_as_it_is_meant() {
-    let Validated { problems, pipeline } = validated(GOOD);
+    let Validated { problems, pipeline, .. } = validated(GOOD);
     assert_eq!(problems, []);
     let pipeline = pipeline.unwrap();
     assert_eq!(pipeline.name, "access");

@@ -1,7 +1,7 @@
 //! Checks a pipeline against the world: its topics, its plugins' files, and the plugins themselves, which are compiled
 //! and asked whether they accept their configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -10,12 +10,13 @@ use super::Pipeline;
 use super::load::{GIVEN_UP, Loaded, LoadedVersion, Loader, PluginSource, load_plugins};
 use super::problem::{Place, Problem, Problems, did_you_mean};
 use super::relations::{check_cycles, check_groups, check_inlines};
-use super::spec::{InlineOptions, OnErrorSpec, PipelineSpec, PluginSpec, PluginUse, StageDefinition};
+use super::spec::{InlineOptions, OnErrorSpec, PipelineSpec, PluginUse, StageDefinition};
 use super::topics::{TopicCatalogue, check_topics};
 use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::engine::{PluginEngine, PluginForm};
-use crate::environment::Environment;
+use crate::environment::{Environment, GrantProblem};
+use crate::grants::{Capability, Grants};
 use crate::inline::InlineSpec;
 use crate::plugin::{Instance, StartError};
 use crate::runner::{self, RunnerSpec};
@@ -28,6 +29,16 @@ pub struct Validated {
     pub problems: Vec<Problem>,
     /// None if one of the problems is an error.
     pub pipeline: Option<Pipeline>,
+    /// What plugins import that grants to them would let them have, by their names: nothing if anything else is wrong,
+    /// too.
+    pub needs: BTreeMap<String, BTreeSet<Capability>>,
+}
+
+/// Interfaces that are not granted, and how many problems were made of them.
+#[derive(Default)]
+struct Needs {
+    by_plugin: BTreeMap<String, BTreeSet<Capability>>,
+    errors: usize,
 }
 
 /// What a pipeline is checked against.
@@ -58,11 +69,12 @@ pub fn validate(
     check_inlines(spec, others, &mut problems);
     let loader = Loader { engine, source: plugins, stop };
     let loaded = load_plugins(spec, &loader, &mut problems);
-    check_grants(spec, environment, &mut problems);
+    check_grants(spec, &loaded, environment, &mut problems);
+    let mut needs = Needs::default();
     let (mut stages, mut inlines) = (Vec::new(), Vec::new());
     let mut resolved = Vec::new();
     for definition in &spec.stages {
-        let Some(stage) = resolve(spec, definition, &loaded, &mut problems) else { continue };
+        let Some(stage) = resolve(spec, definition, &loaded, &mut needs, &mut problems) else { continue };
         resolved.push((definition, stage.clone()));
         match &definition.inline {
             None => stages.push(stage),
@@ -75,17 +87,35 @@ pub fn validate(
         }
     }
     let pipeline = Pipeline { name: spec.name.clone(), topics: spec.topics.clone(), stages, inlines };
-    if !problems.has_errors() {
+    if problems.error_count() == 0 {
         check_configs(&resolved, clock, environment, stop, &mut problems);
     }
-    let pipeline = if problems.has_errors() { None } else { Some(pipeline) };
-    Validated { problems: problems.into_sorted(), pipeline }
+    let errors = problems.error_count();
+    let pipeline = if errors == 0 { Some(pipeline) } else { None };
+    let needs = if errors == needs.errors { needs.by_plugin } else { BTreeMap::new() };
+    Validated { problems: problems.into_sorted(), pipeline, needs }
 }
 
 /// Whether what the plugins are granted is there.
-fn check_grants(spec: &PipelineSpec, environment: &Environment, problems: &mut Problems) {
+fn check_grants(
+    spec: &PipelineSpec,
+    loaded: &BTreeMap<&str, Loaded>,
+    environment: &Environment,
+    problems: &mut Problems,
+) {
     for plugin in &spec.plugins {
-        for problem in environment.check(&plugin.grants) {
+        let granted: Vec<&Grants> = match loaded.get(plugin.name.as_str()) {
+            Some(loaded) => loaded.versions().map(LoadedVersion::grants).collect(),
+            None => vec![&plugin.grants],
+        };
+        let mut found: Vec<GrantProblem> = Vec::new();
+        for problem in granted.into_iter().flat_map(|grants| environment.check(grants)) {
+            // The version that is tried may have it in common with the active one.
+            if !found.contains(&problem) {
+                found.push(problem);
+            }
+        }
+        for problem in found {
             let message = format!("plugin {:?}: {}", plugin.name, problem.message);
             let remedy = Some(problem.remedy.to_owned());
             if problem.is_warning {
@@ -101,6 +131,7 @@ fn resolve(
     spec: &PipelineSpec,
     stage: &StageDefinition,
     loaded: &BTreeMap<&str, Loaded>,
+    needs: &mut Needs,
     problems: &mut Problems,
 ) -> Option<StageSpec> {
     let (mut plugins, mut canary) = (Vec::new(), None);
@@ -119,7 +150,7 @@ fn resolve(
             continue;
         };
         for version in loaded.versions() {
-            check_role(stage, declared, version, used, problems);
+            check_role(stage, version, used, needs, problems);
         }
         let link = |version: &LoadedVersion| version.for_stage(&used.name, used.config.as_ref());
         let previous = loaded.previous.as_ref();
@@ -136,12 +167,7 @@ fn resolve(
     if missing {
         return None;
     }
-    let runner = stage.runner.map(|kind| {
-        let plugins =
-            spec.plugins.iter().filter(|plugin| stage.plugins.iter().any(|used| used.name == plugin.name));
-        let grants = plugins.map(|plugin| plugin.grants.clone()).next().unwrap_or_default();
-        RunnerSpec { kind, grants }
-    });
+    let runner = stage.runner.map(|kind| RunnerSpec { kind });
     if stage.runner.is_some() && canary.is_some() {
         let message = format!("{:?} can't try a version on some partitions: it is no stage", stage.name);
         problems.error(stage.place, message, Some("deploy the version without --partitions".to_owned()));
@@ -170,9 +196,9 @@ fn resolve(
 /// Whether the plugin is of the kind that belongs there, and imports only what it is granted there.
 fn check_role(
     stage: &StageDefinition,
-    declared: &PluginSpec,
     version: &LoadedVersion,
     used: &PluginUse,
+    needs: &mut Needs,
     problems: &mut Problems,
 ) {
     let plugin = version.plugin();
@@ -195,7 +221,7 @@ fn check_role(
         problems.error(used.place, message, Some("put it under \"stages\"".to_owned()));
     }
     for capability in plugin.needs() {
-        if !capability.is_granted(kind, !stage.to.is_empty(), &declared.grants) {
+        if !capability.is_granted(kind, !stage.to.is_empty(), version.grants()) {
             let message = format!(
                 "plugin {:?}{} imports {}, which is not granted in {} {:?}",
                 used.name,
@@ -205,6 +231,10 @@ fn check_role(
                 stage.name
             );
             problems.error(used.place, message, Some(capability.remedy().to_owned()));
+            if capability.option().is_some() {
+                needs.by_plugin.entry(used.name.clone()).or_default().insert(*capability);
+                needs.errors += 1;
+            }
         }
     }
 }

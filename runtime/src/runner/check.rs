@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
 use crate::clock::SharedClock;
@@ -27,7 +28,8 @@ pub(crate) async fn check(
         mpsc::channel(1).0,
         Arc::new(PluginLogs::new(Arc::clone(clock))),
     );
-    let session = Session::new(Arc::new(shared), environment.clone(), 0, mpsc::channel(1).0);
+    let mut session = Session::new(Arc::new(shared), environment.clone(), 0, mpsc::channel(1).0);
+    session.prepare(CancellationToken::new(), plugin);
     let started = RunnerInstance::start(&plugin.plugin, plugin.instance_config(spec, clock), session);
     started.await.map(|_| ()).map_err(|(_, error)| error)
 }

@@ -18,6 +18,7 @@ use super::spec::{RunnerKind, RunnerSpec};
 use super::writing::Writing;
 use crate::batch::InputBatch;
 use crate::environment::Environment;
+use crate::grants::Grants;
 use crate::stage::{
     Commit, CommittedOffset, OutputBatch, PortError, SeekTo, StageFailure, StagePlugin, StageShared,
     TopicPartition, UnitCounts,
@@ -72,6 +73,7 @@ pub(crate) struct Session {
     plugin: Option<StagePlugin>,
     /// The same, for what is committed.
     label: Arc<str>,
+    grants: Grants,
     /// Nothing that the plugin can do about it.
     fatal: Option<Box<StageFailure>>,
 }
@@ -101,6 +103,7 @@ impl Session {
             stop: CancellationToken::new(),
             plugin: None,
             label: "".into(),
+            grants: Grants::default(),
             fatal: None,
         }
     }
@@ -109,6 +112,7 @@ impl Session {
     pub(super) fn prepare(&mut self, stop: CancellationToken, plugin: &StagePlugin) {
         (self.stop, self.label, self.has_begun) = (stop, plugin.label().into(), false);
         (self.plugin, self.stopped_at) = (Some(plugin.clone()), None);
+        self.grants = plugin.grants.clone();
     }
 
     /// Another version comes, which may live with what the one before could not.
@@ -152,7 +156,12 @@ impl Session {
         }
     }
 
-    pub(crate) fn spec(&self) -> &RunnerSpec {
+    /// Of the version that is at work.
+    pub(crate) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    fn spec(&self) -> &RunnerSpec {
         self.shared.spec.runner.as_ref().expect("a session is a source's or a sink's")
     }
 

@@ -1,7 +1,5 @@
 //! What makes a part of a pipeline a source or a sink, beside what it has in common with stages.
 
-use crate::grants::Grants;
-
 /// Where sources keep their positions: a compacted topic, whose keys are `PIPELINE/SOURCE/0`.
 pub const POSITIONS_TOPIC: &str = "__plugin_positions";
 
@@ -9,7 +7,6 @@ pub const POSITIONS_TOPIC: &str = "__plugin_positions";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunnerSpec {
     pub kind: RunnerKind,
-    pub grants: Grants,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

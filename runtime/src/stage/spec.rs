@@ -8,6 +8,7 @@ use super::deployment::Canary;
 use super::tap::TapFate;
 use crate::batch::Position;
 use crate::clock::SharedClock;
+use crate::grants::Grants;
 use crate::limits::PluginLimits;
 use crate::plugin::{InstanceConfig, Plugin, StageNames, TracingLog};
 use crate::runner::RunnerSpec;
@@ -58,6 +59,8 @@ pub struct StagePlugin {
     /// JSON text.
     pub config: String,
     pub limits: PluginLimits,
+    /// What it may use, as a source or a sink.
+    pub grants: Grants,
     /// What it goes back to by itself.
     pub previous: Option<Box<Previous>>,
 }
@@ -78,6 +81,7 @@ impl StagePlugin {
             && self.plugin.sha256() == other.plugin.sha256()
             && self.config == other.config
             && self.limits == other.limits
+            && self.grants == other.grants
     }
 
     /// What its instances in that stage are made for.

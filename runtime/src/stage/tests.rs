@@ -18,6 +18,7 @@ use crate::batch::Position;
 use crate::clock::{ManualClock, SharedClock, SystemClock};
 use crate::engine::{EngineConfig, PluginEngine};
 use crate::environment::Environment;
+use crate::grants::Grants;
 use crate::guests;
 use crate::limits::PluginLimits;
 use crate::pipeline::Pipeline;
@@ -61,6 +62,7 @@ impl Fixture {
             name: format!("plugin{at}"),
             plugin: Arc::new(self.engine.load(wasm).unwrap()),
             version: 0,
+            grants: Grants::default(),
             previous: None,
             config: "null".to_owned(),
             limits: PluginLimits { call_timeout_ms: 100, ..PluginLimits::default() },

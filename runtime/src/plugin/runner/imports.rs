@@ -303,7 +303,7 @@ fn batch(batch: &InputBatch) -> consumer::Batch {
 impl files::Host for RunnerState {
     async fn open(&mut self, name: String) -> Result<Resource<OpenFile>, files::Error> {
         self.ticks = 0;
-        let Some(path) = self.session.spec().grants.files.get(&name) else {
+        let Some(path) = self.session.grants().files.get(&name) else {
             return Err(files::Error::NotGranted(format!("the pipeline grants no file {name:?}")));
         };
         if self.files_open >= FILES_MAX {
@@ -370,7 +370,7 @@ fn unavailable(error: io::Error) -> files::Error {
 impl secrets::Host for RunnerState {
     async fn get(&mut self, name: String) -> Result<Resource<SecretHandle>, secrets::Error> {
         self.ticks = 0;
-        if !self.session.spec().grants.secrets.contains(&name) {
+        if !self.session.grants().secrets.contains(&name) {
             return Err(secrets::Error::NotGranted(format!("the pipeline grants no secret {name:?}")));
         }
         let read = self.session.environment.secrets.read(&name);
