@@ -18,6 +18,7 @@ mod versions;
 mod watch;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use millstream_broker::broker::{RunningBroker, StartError};
@@ -61,9 +62,9 @@ pub(crate) enum NodeError {
     #[error(transparent)]
     Plugins(#[from] PluginStoreError),
     #[error("can't use data directory {}", path.display())]
-    DataDir { path: std::path::PathBuf, source: std::io::Error },
+    DataDir { path: PathBuf, source: std::io::Error },
     #[error("can't watch {} for plugins: correct plugin.watch.dir", path.display())]
-    WatchDir { path: std::path::PathBuf, source: std::io::Error },
+    WatchDir { path: PathBuf, source: std::io::Error },
 }
 
 pub(crate) struct Node {
@@ -122,10 +123,7 @@ impl Node {
             config.plugin_secrets_dir.clone(),
             config.plugin_files_dirs.clone().unwrap_or_default(),
         );
-        let signatures = SignaturePolicy::new(config.signature_keys().cloned());
-        if let Err(error) = signatures.check_keys() {
-            tracing::error!(%error, "no plugin is started until the trusted keys can be read");
-        }
+        let signatures = signature_policy(&config);
         let bindings = Bindings::default();
         let hooks = Arc::new(bindings.clone());
         let broker = RunningBroker::start(config, SystemClock::shared(), hooks, &mut registry, kafka).await?;
@@ -133,11 +131,6 @@ impl Node {
         bindings.expect(&applied_specs(&broker.metadata().image()));
         let tasks = TaskTracker::new();
         let runtime_clock = millstream_runtime::clock::SystemClock::shared();
-        let engine_config = EngineConfig {
-            cache_dir: Some(path.join("compiled")),
-            compiler: Box::new(compile_plugin::compiler()),
-            ..EngineConfig::default()
-        };
         let runtime = Runtime::new(
             LocalPorts::new(Arc::clone(&broker), node_id, tasks.clone()),
             RuntimeMetrics::register(&mut registry),
@@ -149,7 +142,7 @@ impl Node {
         let state = Arc::new(NodeState {
             broker,
             runtime,
-            engine: Arc::new(PluginEngine::new(engine_config)),
+            engine: Arc::new(engine(path.join("compiled"))),
             plugins,
             signatures,
             registry: Mutex::new(registry),
@@ -228,6 +221,23 @@ impl NodeState {
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
     }
+}
+
+fn engine(cache_dir: PathBuf) -> PluginEngine {
+    PluginEngine::new(EngineConfig {
+        cache_dir: Some(cache_dir),
+        compiler: Box::new(compile_plugin::compiler()),
+        ..EngineConfig::default()
+    })
+}
+
+/// A list of keys that can't be read keeps no node from serving its clients.
+fn signature_policy(config: &BrokerConfig) -> SignaturePolicy {
+    let policy = SignaturePolicy::new(config.signature_keys().cloned());
+    if let Err(error) = policy.check_keys() {
+        tracing::error!(%error, "no plugin is started until the trusted keys can be read");
+    }
+    policy
 }
 
 async fn bind(address: &str, flag: &'static str) -> Result<TcpListener, NodeError> {

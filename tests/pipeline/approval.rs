@@ -100,8 +100,10 @@ fn a_version_that_needs_a_grant_waits_until_it_is_approved() {
     let node = node.stop().start();
     passes(&node, "six", "s3cret six");
 
-    // The file grants nothing: what it withdraws does not come back.
-    succeed(&apply(&node, &file));
+    // The file grants nothing: what it withdraws does not come back, also not after crashes of what runs already.
+    succeed(&plugin(&node, &["rollback", "p/f", "--json"]));
+    assert_eq!(succeed(&apply(&node, &file))["swapped"], json!(["s"]));
+    assert_eq!((&versions(&node)["active"], &versions(&node)["previous"]), (&json!(1), &Value::Null));
     passes(&node, "seven", "seven");
     refused(&plugin(&node, &["rollback", "p/f", "--to", "2"]), REFUSED, "was granted secret token");
     refused(&plugin(&node, &["rollback", "p/f"]), REFUSED, "there is no version before");
@@ -184,6 +186,8 @@ fn limits_change_while_a_plugin_runs() {
     refused(&unknown, REFUSED, "unknown field `memory`, expected one of `memory_bytes_max`");
     let large = plugin(&node, &["limits", "p/f", "--set", "memory_bytes_max=2GiB"]);
     refused(&large, REFUSED, "memory_bytes_max is 2147483648, but must be between");
+    let small = plugin(&node, &["limits", "p/f", "--set", "memory_bytes_max=64KiB"]);
+    refused(&small, REFUSED, "memory");
     assert_eq!(versions(&node)["active"], 2);
     // They are those of a version: it may be gone back from them, and the file has the last word.
     succeed(&plugin(&node, &["rollback", "p/f", "--json"]));

@@ -74,7 +74,7 @@ pub struct Previous {
 }
 
 impl StagePlugin {
-    /// Whether instances of the one do what those of the other do.
+    /// Whether instances of the one do what those of the other do, and go back to the same when they crash.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.name == other.name
             && self.version == other.version
@@ -82,6 +82,11 @@ impl StagePlugin {
             && self.config == other.config
             && self.limits == other.limits
             && self.grants == other.grants
+            && match (&self.previous, &other.previous) {
+                (None, None) => true,
+                (Some(a), Some(b)) => a.until_ms == b.until_ms && a.plugin.same_as(&b.plugin),
+                _ => false,
+            }
     }
 
     /// What its instances in that stage are made for.

@@ -195,3 +195,19 @@ async fn a_plugin_that_crashes_at_everything_does_not_hold_up_its_partition() {
     fixture.until_committed(0, 500).await;
     assert_eq!(super::values(&fixture.cluster, "dead", 0), values);
 }
+
+/// Symptom: a stage could go back to a version whose grants had been withdrawn. Cause: a deployment that differs in nothing
+/// but that was taken for the same. Fix: what is gone back to is a part of it.
+#[tokio::test]
+async fn a_version_is_not_gone_back_to_when_it_may_not_be_any_more() {
+    let fixture = Fixture::new();
+    let first = fixture.version(1, &guests::identity());
+    let second = fixture.version_after(&first, 2, &crashing_at('x'), i64::MAX);
+    fixture.apply(vec![second.clone()]).await;
+    assert_eq!(fixture.apply(vec![second]).await.unchanged, ["stage"]);
+    let alone = fixture.version(2, &crashing_at('x'));
+    assert_eq!(fixture.apply(vec![alone]).await.swapped, ["stage"]);
+    fixture.append(0, &["x"]);
+    let failure = fixture.until_failed().await;
+    assert_eq!((failure.kind, fixture.running_version()), ("trap", 2));
+}
