@@ -117,7 +117,7 @@ impl Plugin {
     }
 
     /// Interfaces that it imports and not everybody may.
-    pub(crate) fn needs(&self) -> &BTreeSet<Capability> {
+    pub fn needs(&self) -> &BTreeSet<Capability> {
         &self.needs
     }
 

@@ -55,6 +55,12 @@ fn a_version_that_needs_a_grant_waits_until_it_is_approved() {
     let (_dir, file) = file("");
     succeed(&apply(&node, &file));
     passes(&node, "one", "one");
+    let inspected = millstream(&["plugin", "inspect", SECRETIVE]);
+    assert!(
+        inspected.stdout.contains("grants must allow: consumer, producer, secrets"),
+        "{}",
+        inspected.stdout
+    );
     let deployed = plugin(&node, &["deploy", "p/f", SECRETIVE, "--json"]);
     refused(&deployed, WAITS, "`millstream plugin approve p/f --version 2 --secret NAME`");
     let outcome: Value = serde_json::from_str(&deployed.stdout).expect("an answer, for scripts");

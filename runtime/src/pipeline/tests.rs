@@ -194,6 +194,12 @@ fn unknown_keys_name_the_nearest() {
 #[test]
 fn values_of_the_wrong_kind_are_named() {
     check(
+        "limits: {call_timeout_ms: 50}",
+        "grants: {secrets: [\"a\\nb\"]}",
+        "p.yaml:10:13: error: the grants of plugin \"typed\": a grant is empty, has more than 4096 bytes, or control \
+         characters in it",
+    );
+    check(
         "{partitions: 3,",
         "{partitions: 0,",
         "p.yaml:3:24: error: \"partitions\" of topic \"parsed\" is not a whole number from 1 to 100000",

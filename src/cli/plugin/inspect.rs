@@ -1,9 +1,11 @@
 //! `millstream plugin inspect`: what a WebAssembly file is, and whether a stage could run it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use millstream_runtime::engine::{Contract, EngineConfig, PluginEngine, PluginForm};
+use millstream_runtime::grants::Capability;
 use serde::Serialize;
 
 use crate::cli::failure::Failure;
@@ -23,6 +25,8 @@ pub(super) struct Findings {
     /// None of a module of Redpanda's.
     #[serde(skip_serializing_if = "Option::is_none")]
     contract: Option<Contract>,
+    /// Interfaces that it imports and not everybody may.
+    needs: BTreeSet<Capability>,
     /// Of the file beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<SignatureFindings>,
@@ -52,6 +56,7 @@ impl Findings {
             sha256: crate::node::plugin_hash(bytes),
             form: plugin.form(),
             contract: plugin.contract(),
+            needs: plugin.needs().clone(),
             signature: None,
         })
     }
@@ -82,13 +87,14 @@ impl Findings {
         if output.json() {
             return output.document(self);
         }
-        let Self { file, bytes, sha256, form, contract, signature } = self;
+        let Self { file, bytes, sha256, form, contract, needs, signature } = self;
         let contract = match contract {
             Some(Contract::V0_1) => " of contract 0.1",
             Some(Contract::V0_2) => " of contract 0.2",
             None => "",
         };
-        output.line(format_args!("{what}: a transform, in the form {}{contract}", form_name(*form)))?;
+        let kind = if *form == PluginForm::Run { "a producer or consumer" } else { "a transform" };
+        output.line(format_args!("{what}: {kind}, in the form {}{contract}", form_name(*form)))?;
         let size = human_bytes(u64::try_from(*bytes).unwrap_or(u64::MAX));
         output.line(format_args!("  {}: {size} ({bytes} bytes), sha-256 {sha256}", file.display()))?;
         match signature {
@@ -100,7 +106,11 @@ impl Findings {
             }
             None => {}
         }
-        output.line("  every import is one that stages provide")
+        if needs.is_empty() {
+            return output.line("  every import is one that stages provide");
+        }
+        let needs: Vec<&str> = needs.iter().map(|need| need.interface()).collect();
+        output.line(format_args!("  imports what its place and its grants must allow: {}", needs.join(", ")))
     }
 }
 

@@ -86,5 +86,9 @@ pub(super) fn grants(node: &Node, what: &str, problems: &mut Problems) -> Grants
     };
     let files: BTreeMap<_, _> = entries(fields.take("files"), "files", problems, file).into_iter().collect();
     fields.finish(problems);
-    Grants { secrets, files }
+    let grants = Grants { secrets, files };
+    if let Err(error) = grants.validate() {
+        problems.error(node.place, format!("the grants of {what}: {error}"), None);
+    }
+    grants
 }
