@@ -10,30 +10,7 @@ use crate::cli::node_args::{AdminConnection, PluginName};
 use crate::cli::output::Output;
 use crate::node::{ApproveRequest, RejectRequest};
 
-/// `millstream plugin approve`.
-#[derive(Debug, Args)]
-pub(crate) struct PluginApproveArgs {
-    #[command(flatten)]
-    connection: AdminConnection,
-
-    /// The plugin
-    #[arg(value_name = "PIPELINE/PLUGIN")]
-    name: PluginName,
-
-    /// The number of the version that you have looked at; refused if meanwhile another one waits
-    #[arg(long, value_name = "NUMBER")]
-    version: Option<u32>,
-
-    /// Grant a secret: a file of the node's plugin.secrets.dir
-    #[arg(long = "secret", value_name = "NAME")]
-    secrets: Vec<String>,
-
-    /// Grant a file, below a directory of the node's plugin.files.dirs, under the name that the plugin knows it by
-    #[arg(long = "file", value_name = "NAME=PATH", value_parser = file)]
-    files: Vec<(String, String)>,
-}
-
-/// `millstream plugin reject`.
+/// `millstream plugin reject`; and the version that `approve` is about.
 #[derive(Debug, Args)]
 pub(crate) struct PluginRejectArgs {
     #[command(flatten)]
@@ -48,6 +25,21 @@ pub(crate) struct PluginRejectArgs {
     version: Option<u32>,
 }
 
+/// `millstream plugin approve`.
+#[derive(Debug, Args)]
+pub(crate) struct PluginApproveArgs {
+    #[command(flatten)]
+    waiting: PluginRejectArgs,
+
+    /// Grant a secret: a file of the node's plugin.secrets.dir
+    #[arg(long = "secret", value_name = "NAME")]
+    secrets: Vec<String>,
+
+    /// Grant a file, below a directory of the node's plugin.files.dirs, under the name that the plugin knows it by
+    #[arg(long = "file", value_name = "NAME=PATH", value_parser = file)]
+    files: Vec<(String, String)>,
+}
+
 fn file(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), path.to_owned())),
@@ -60,9 +52,10 @@ pub(super) fn approve(args: &PluginApproveArgs, output: &mut Output) -> Result<(
         secrets: args.secrets.iter().cloned().collect(),
         files: args.files.iter().cloned().collect(),
     };
-    let request = ApproveRequest { version: args.version, grants };
-    let outcome = AdminClient::new(&args.connection).post(&path_of(&args.name, "approve"), &request)?;
-    report(&args.name, &outcome, "is approved", output)
+    let PluginRejectArgs { connection, name, version } = &args.waiting;
+    let request = ApproveRequest { version: *version, grants };
+    let outcome = AdminClient::new(connection).post(&path_of(name, "approve"), &request)?;
+    report(name, &outcome, "is approved", output)
 }
 
 pub(super) fn reject(args: &PluginRejectArgs, output: &mut Output) -> Result<(), Failure> {
