@@ -177,6 +177,8 @@ fn dispatch(command: Command, output: &mut Output) -> Result<(), Failure> {
 
 fn start_logging(default_filter: &str) {
     let filter = EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new(default_filter));
+    // What a plugin does wrong is for its own log, which has limits.
+    let filter = filter.add_directive("wasmtime_wasi_http=off".parse().expect("it is a directive"));
     let colours = std::io::stderr().is_terminal();
     // What can't be written to the log is lost; the subscriber's own complaint about it would panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).log_internal_errors(false);

@@ -26,6 +26,7 @@ use millstream_broker::clock::SystemClock;
 use millstream_broker::config::BrokerConfig;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
 use millstream_runtime::environment::Environment;
+use millstream_runtime::http::{HttpClient, TrustError};
 use millstream_runtime::plugin::PluginLogs;
 use millstream_runtime::runtime::Runtime;
 use millstream_runtime::stage::{RuntimeMetrics, StageStatus, Tap, TapError, TapFilter};
@@ -65,6 +66,8 @@ pub(crate) enum NodeError {
     DataDir { path: PathBuf, source: std::io::Error },
     #[error("can't watch {} for plugins: correct plugin.watch.dir", path.display())]
     WatchDir { path: PathBuf, source: std::io::Error },
+    #[error("can't trust plugin.http.ca.file")]
+    HttpTrust(#[from] TrustError),
 }
 
 pub(crate) struct Node {
@@ -124,6 +127,9 @@ impl Node {
             config.plugin_files_dirs.clone().unwrap_or_default(),
         );
         let signatures = signature_policy(&config);
+        let ca_file = config.plugin_http_ca_file.as_deref();
+        let environment =
+            environment.with_http(HttpClient::new(ca_file, config.plugin_http_private_networks)?);
         let bindings = Bindings::default();
         let hooks = Arc::new(bindings.clone());
         let broker = RunningBroker::start(config, SystemClock::shared(), hooks, &mut registry, kafka).await?;

@@ -53,10 +53,14 @@ fn producers_and_consumers_import_what_they_use() {
     for (path, imported, others) in [
         (env!("GUEST_FILE_LINES"), &["producer", "positions", "files"][..], &["consumer", "secrets"][..]),
         (env!("GUEST_COUNTER"), &["producer", "consumer", "metrics"], &["positions", "files", "secrets"]),
+        (env!("GUEST_WEBHOOK"), &["consumer", "secrets", "metrics"], &["producer", "positions", "files"]),
+        (env!("GUEST_HTTP_POLL"), &["producer", "positions", "secrets"], &["consumer", "files"]),
     ] {
         let guest = std::fs::read(path).unwrap();
         assert_eq!(engine.load(&guest).unwrap().form(), PluginForm::Run, "{path}");
         let imports = |interface: &&str| contains(&guest, &format!("millstream:plugin/{interface}@0.2.0"));
         assert!(imported.iter().all(imports) && !others.iter().any(imports), "{path}");
+        let calls = contains(&guest, "wasi:http/outgoing-handler@0.2.");
+        assert_eq!(calls, path.contains("webhook") || path.contains("http"), "{path}");
     }
 }

@@ -9,6 +9,8 @@ mod approval;
 mod cases;
 #[path = "support/dice.rs"]
 mod dice;
+#[path = "pipeline/http.rs"]
+mod http;
 #[path = "pipeline/inlines.rs"]
 mod inlines;
 #[path = "support/node.rs"]

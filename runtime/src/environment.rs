@@ -1,4 +1,4 @@
-//! What the operator of a node lends to plugins: secrets and files. Pipelines grant parts of it by name, and
+//! What the operator of a node lends to plugins: secrets, files, and the way out to other hosts. Pipelines grant parts of it by name, and
 //! the node's configuration says where it lies.
 
 mod beneath;
@@ -11,12 +11,14 @@ pub use files::{FileDirs, FileError};
 pub use secrets::{Secret, SecretError, SecretsDir};
 
 use crate::grants::Grants;
+use crate::http::HttpClient;
 
 /// See the module. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct Environment {
     pub(crate) secrets: SecretsDir,
     pub(crate) files: FileDirs,
+    pub(crate) http: HttpClient,
 }
 
 /// What is wrong with something that is granted.
@@ -31,7 +33,14 @@ pub(crate) struct GrantProblem {
 impl Environment {
     /// `secrets` is the directory of the secrets; `files` are those that granted files may lie in.
     pub fn new(secrets: Option<PathBuf>, files: Vec<PathBuf>) -> Self {
-        Self { secrets: SecretsDir::new(secrets), files: FileDirs::new(files) }
+        let http = HttpClient::default();
+        Self { secrets: SecretsDir::new(secrets), files: FileDirs::new(files), http }
+    }
+
+    /// With another way to send requests than the default.
+    #[must_use]
+    pub fn with_http(self, http: HttpClient) -> Self {
+        Self { http, ..self }
     }
 
     /// Whether everything that is granted is there.

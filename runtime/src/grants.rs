@@ -1,9 +1,15 @@
 //! What a plugin may do beyond computing: which of the host's interfaces are linked for it, and how far each reaches. A
 //! pipeline says so; what a part of it is (a source, a sink) grants the topics that it names.
 
+mod http;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::http::{HostGrant, HostGrantError};
+
+pub(crate) use self::http::{Origin, OriginHost, Scheme};
 
 use crate::runner::RunnerKind;
 
@@ -21,6 +27,9 @@ pub struct Grants {
     /// Files, by the names that the plugin knows them by.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
+    /// Hosts that it may call.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub http: BTreeSet<HostGrant>,
 }
 
 /// Grants that nobody needs so many or so long ones of.
@@ -35,9 +44,11 @@ pub enum GrantsError {
 impl Grants {
     /// Each on its own: its kind, and what of that kind.
     fn each(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let secrets = self.secrets.iter().map(|name| ("secret", name.clone()));
-        let files = self.files.iter().map(|(name, path)| ("file", format!("{name}={path}")));
-        secrets.chain(files)
+        let Self { secrets, files, http } = self;
+        let secrets = secrets.iter().map(|name| ("secret", name.clone()));
+        let files = files.iter().map(|(name, path)| ("file", format!("{name}={path}")));
+        let http = http.iter().map(|host| ("host", host.to_string()));
+        secrets.chain(files).chain(http)
     }
 
     /// For people, such as "secret token".
@@ -53,9 +64,10 @@ impl Grants {
 
     /// Adds those of `other`. Where both have something of the same name, the other's counts.
     pub fn add(&mut self, other: Self) {
-        let Self { secrets, files } = other;
+        let Self { secrets, files, http } = other;
         self.secrets.extend(secrets);
         self.files.extend(files);
+        self.http.extend(http);
     }
 
     /// Whether what somebody sent may be kept. What they name is looked for when a plugin is checked.
@@ -82,17 +94,20 @@ pub enum Capability {
     Positions,
     Secrets,
     Files,
+    Http,
 }
 
 impl Capability {
     /// What an import asks for; none if that needs no grant, or can't be had at all.
     pub(crate) fn of_import(import: &str) -> Option<Self> {
-        const NAMES: [(&str, Capability); 5] = [
+        const NAMES: [(&str, Capability); 7] = [
             ("millstream:plugin/consumer@", Capability::Consumer),
             ("millstream:plugin/producer@", Capability::Producer),
             ("millstream:plugin/positions@", Capability::Positions),
             ("millstream:plugin/secrets@", Capability::Secrets),
             ("millstream:plugin/files@", Capability::Files),
+            ("wasi:http/types@", Capability::Http),
+            ("wasi:http/outgoing-handler@", Capability::Http),
         ];
         NAMES.into_iter().find(|(name, _)| import.starts_with(name)).map(|(_, capability)| capability)
     }
@@ -105,6 +120,7 @@ impl Capability {
             Self::Positions => "positions",
             Self::Secrets => "secrets",
             Self::Files => "files",
+            Self::Http => "wasi:http",
         }
     }
 
@@ -114,6 +130,7 @@ impl Capability {
             Self::Consumer | Self::Producer | Self::Positions => None,
             Self::Secrets => Some("--secret NAME"),
             Self::Files => Some("--file NAME=PATH"),
+            Self::Http => Some("--http https://HOST"),
         }
     }
 
@@ -127,6 +144,7 @@ impl Capability {
             }
             Self::Secrets => "if it may, add \"grants: {secrets: [NAME]}\" to the plugin",
             Self::Files => "if it may, add \"grants: {files: {NAME: PATH}}\" to the plugin",
+            Self::Http => "if it may, add \"grants: {http: [\"https://HOST\"]}\" to the plugin",
         }
     }
 
@@ -136,8 +154,10 @@ impl Capability {
             Self::Consumer => kind == RunnerKind::Sink,
             Self::Producer => writes,
             Self::Positions => kind == RunnerKind::Source,
-            Self::Secrets => !grants.secrets.is_empty(),
+            // Who calls hosts may want to say who it is; each secret still has to be granted by its name.
+            Self::Secrets => !grants.secrets.is_empty() || !grants.http.is_empty(),
             Self::Files => !grants.files.is_empty(),
+            Self::Http => !grants.http.is_empty(),
         }
     }
 }
@@ -151,6 +171,7 @@ mod tests {
         Grants {
             secrets,
             files: files.iter().map(|(name, path)| (name.to_string(), path.to_string())).collect(),
+            http: BTreeSet::new(),
         }
     }
 

@@ -9,6 +9,7 @@
 //! trial      a plugin on its own, for whoever writes one
 //! outputs    what a plugin returns, decoded and checked
 //! grants     what a plugin may use beyond computing; environment   where that is on this node
+//! http       requests of plugins to hosts that they are granted
 //! batch      a record batch, opened for a plugin
 //! engine     WebAssembly bytes -> a checked, compiled plugin
 //! ```
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod engine;
 pub mod environment;
 pub mod grants;
+pub mod http;
 pub mod inline;
 pub mod limits;
 pub mod outputs;

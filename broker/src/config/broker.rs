@@ -31,6 +31,10 @@ config_table! {
 
     plugin_files_dirs: Option<Vec<PathBuf>>, "plugin.files.dirs" = null, Valid::Any, Served, [],
         "Directories below which the files lie that pipelines may grant to plugins; none where unset.";
+    plugin_http_ca_file: Option<PathBuf>, "plugin.http.ca.file" = null, Valid::Any, Served, [],
+        "Certificates in PEM that HTTP requests of plugins trust beside those of public authorities.";
+    plugin_http_private_networks: bool, "plugin.http.private.networks" = "false", Valid::Any, Served, [],
+        "Whether a granted name may stand for an address of this machine or of a private network. A granted address always may.";
     plugin_secrets_dir: Option<PathBuf>, "plugin.secrets.dir" = null, Valid::Any, Served, [],
         "The directory of the secrets that pipelines may grant to plugins: a file for each, named like it; none where unset.";
     plugin_signature_keys: Option<PathBuf>, "plugin.signature.keys" = null, Valid::Any, Served, [],

@@ -67,8 +67,7 @@ const TRANSFORMS: [(&str, Contract, Interface); 4] = [
 ];
 
 /// What any plugin may import: our own interfaces, and what the standard libraries of languages need of WASI to
-/// start. The filesystem is there without a single directory, and sockets without a network: none can be made. HTTP is
-/// not.
+/// start. The filesystem is there without a single directory, and sockets without a network: none can be made.
 const GRANTED: [&str; 8] = [
     "millstream:plugin/types@",
     "millstream:plugin/log@",
@@ -81,7 +80,7 @@ const GRANTED: [&str; 8] = [
 ];
 
 /// What producer and consumer plugins may import beside; some of it, if it is granted to them.
-const GRANTED_TO_RUN: [&str; 8] = [
+const GRANTED_TO_RUN: [&str; 10] = [
     "millstream:plugin/config@",
     "millstream:plugin/timers@",
     "millstream:plugin/metrics@",
@@ -90,6 +89,9 @@ const GRANTED_TO_RUN: [&str; 8] = [
     "millstream:plugin/positions@",
     "millstream:plugin/files@",
     "millstream:plugin/secrets@",
+    // What they ask for; nothing that asks them.
+    "wasi:http/types@0.2.",
+    "wasi:http/outgoing-handler@0.2.",
 ];
 
 const RUN: &str = "millstream:plugin/run@0.2.0";

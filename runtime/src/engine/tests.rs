@@ -114,6 +114,27 @@ fn what_can_be_told_without_compiling_is_told_first() {
 }
 
 #[test]
+fn sources_and_sinks_may_call_hosts_and_are_not_called() {
+    for (import, is_allowed) in [
+        ("wasi:http/types@0.2.12", true),
+        ("wasi:http/outgoing-handler@0.2.0", true),
+        ("wasi:http/incoming-handler@0.2.0", false),
+        ("wasi:http/types@0.3.0", false),
+    ] {
+        let component = |export: &str| {
+            let text = format!(
+                r#"(component (import "{import}" (instance)) (component $c) (instance $i (instantiate $c))
+                    (export "{export}" (instance $i)))"#
+            );
+            PluginEngine::check(&guests::other_component(&text))
+        };
+        assert_eq!(component("millstream:plugin/run@0.2.0").is_ok(), is_allowed, "{import}");
+        let refused = component("millstream:plugin/transform-batch@0.2.0").unwrap_err().to_string();
+        assert!(refused.contains(import), "{refused}");
+    }
+}
+
+#[test]
 fn compiled_code_is_kept_and_damage_is_noticed() {
     struct Counting(std::sync::Arc<std::sync::atomic::AtomicUsize>);
     impl Compiler for Counting {

@@ -96,6 +96,8 @@ fn grants() -> Value {
                 "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] },
             "files": { "description": "Paths below plugin.files.dirs, by the names that the plugin knows",
                 "type": ["object", "null"], "additionalProperties": { "type": "string" } },
+            "http": { "description": "Hosts that it may call: https://HOST, http://HOST:PORT, https://*.DOMAIN",
+                "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] },
         },
     })
 }

@@ -12,7 +12,7 @@ use super::stdio::PluginStdio;
 use super::v0_1;
 use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 
-/// Resources of WASI (streams, pollables) that an instance may hold at a time.
+/// Resources of WASI (streams, pollables, headers) that an instance may hold at a time.
 const RESOURCES_MAX: usize = 1000;
 /// Random bytes of one call.
 const RANDOM_BYTES_MAX: u64 = 64 * 1024;
@@ -38,6 +38,11 @@ impl HostState {
 
     pub(super) fn log_line(&self, level: LogLevel, message: &str) {
         self.log.lock().expect("no code panics while it holds this lock").line(level, message);
+    }
+
+    /// For what says something about the plugin while nobody holds the instance.
+    pub(super) fn log(&self) -> Arc<Mutex<GuardedLog>> {
+        Arc::clone(&self.log)
     }
 
     /// What hosts keep for their guests.

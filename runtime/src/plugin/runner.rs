@@ -1,6 +1,9 @@
 //! A live producer or consumer plugin: one Store, whose `run` goes on until the plugin returns or is ended.
 
+mod http;
 mod imports;
+mod references;
+mod waits;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{PoolConcurrencyLimitError, Result, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
+use self::http::Http;
 use super::bindings::{self, RunError, Runner, RunnerPre};
 use super::call::{Call, crash, timed};
 use super::error::{PluginError, StartError};
@@ -45,6 +49,7 @@ pub(crate) struct RunnerState {
     ticks_max: u64,
     files_open: usize,
     turn: Turn,
+    http: Http,
 }
 
 /// What a plugin does from one wait to the next: the calls that its usage counts.
@@ -116,8 +121,10 @@ impl RunnerInstance {
         let InstanceConfig { config, limits, log, clock, names: _ } = config;
         let usage = InstanceUsage::new(session.shared().usage(0), 0, limits.cpu_percent_max);
         let turn = Turn::new(usage, Arc::clone(&clock));
+        let host = HostState::new(GuardedLog::new(log, clock), limits.memory_bytes_max);
         let state = RunnerState {
-            host: HostState::new(GuardedLog::new(log, clock), limits.memory_bytes_max),
+            http: Http::new(&session, &host),
+            host,
             session,
             config: config.into(),
             ticks: 0,
@@ -160,6 +167,7 @@ impl RunnerInstance {
 
     /// Does the plugin's work. The guest lets go of its thread with every tick, so that this future can be dropped.
     pub(crate) async fn run(&mut self) -> RunEnd {
+        self.store.data_mut().http.begin();
         let run = self.exports.millstream_plugin_run();
         match run.call_run(&mut self.store).await {
             Ok(Ok(())) => RunEnd::Done,
@@ -237,6 +245,8 @@ pub(crate) fn link_runner(linker: &mut Linker<RunnerState>) -> Result<()> {
     use bindings::imports;
 
     link_wasi(linker)?;
+    waits::link(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     bindings::log::add_to_linker::<_, HasSelf<HostState>>(linker, |state| &mut state.host)?;
     imports::config::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
     imports::timers::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;

@@ -169,6 +169,11 @@ impl Session {
         &self.shared
     }
 
+    /// Tells the instance to stop.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
     /// What waits or takes in more ends when the plugin is to stop.
     fn may_go_on(&self) -> Result<()> {
         if !self.has_begun {

@@ -29,13 +29,15 @@ pub(super) fn start(
     task: u32,
     stop: CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
-    // Timers only: waiting, and the plugin's time limits.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    // Waiting, the plugin's time limits, and its connections.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let name = format!("{}-{task}", shared.spec.name);
     thread::Builder::new().name(name).spawn(move || {
         let runner =
             Runner { shared, stop, session: Some(session), backoff: BACKOFF_MIN, crashes: 0, generation: 0 };
         runtime.block_on(runner.run());
+        // A look-up of a name that hangs holds up nobody.
+        runtime.shutdown_background();
     })
 }
 

@@ -26,6 +26,7 @@ pub(super) struct PluginMetricFamilies {
     histograms: Family<Labels, Histogram, fn() -> Histogram>,
     /// By pipeline and plugin. They stay when a plugin starts anew, so that the limit holds for all its lives.
     names: Arc<Mutex<BTreeMap<(String, String), Names>>>,
+    http_requests: Family<Labels, Counter>,
 }
 
 type Names = Arc<Mutex<BTreeMap<String, Metric>>>;
@@ -38,11 +39,14 @@ impl PluginMetricFamilies {
             gauges: Family::default(),
             histograms: Family::new_with_constructor(buckets),
             names: Arc::default(),
+            http_requests: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("plugin");
         registry.register("counter", "What plugins count", families.counters.clone());
         registry.register("gauge", "What plugins measure", families.gauges.clone());
         registry.register("histogram", "What plugins sort into buckets", families.histograms.clone());
+        let requests = families.http_requests.clone();
+        registry.register("http_requests", "HTTP requests of plugins, by what came of them", requests);
         families
     }
 
@@ -147,6 +151,12 @@ impl PluginMetrics {
             }
             _ => false,
         })
+    }
+
+    /// A request of the plugin was answered, or failed. `outcome` is one of a few.
+    pub(crate) fn http_request(&self, outcome: &'static str) {
+        let labels = [self.labels.clone(), vec![("outcome", outcome.to_owned())]].concat();
+        self.families.http_requests.get_or_create(&labels).inc();
     }
 
     /// `take` says whether it is of the right kind.

@@ -1,6 +1,7 @@
 //! The component's side of the contract: bindings, the one instance of the module, and the two forms.
 
 mod batch;
+mod http;
 pub mod run;
 mod typed;
 

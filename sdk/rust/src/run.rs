@@ -22,6 +22,7 @@
 //! function, which is no error. What was polled and not committed is delivered again. An [`Error::Retry`](crate::Error::Retry) runs the plugin
 //! again later, in a new instance; any other error stops it until a person has looked.
 
+pub mod http;
 mod outgoing;
 mod sink;
 mod source;
@@ -47,6 +48,12 @@ pub fn __config<C: serde::de::DeserializeOwned>(text: &str) -> Result<C, String>
 /// A granted secret. From here on it is in the plugin's memory; lines of the log don't show it.
 pub fn secret(name: &str) -> crate::Result<Vec<u8>> {
     host::secret(name)
+}
+
+/// A text that stands for a granted secret in the headers of [requests](http): the host sends the secret in its place, and
+/// the plugin never has it. It ends with the instance.
+pub fn secret_reference(name: &str) -> crate::Result<String> {
+    host::secret_reference(name)
 }
 
 /// A piece of a granted file: at most `max` bytes from `offset` on. Empty at its end.

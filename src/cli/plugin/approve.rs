@@ -1,7 +1,7 @@
 //! `millstream plugin approve|reject`: what becomes of a version that needs more than its plugin is granted.
 
 use clap::Args;
-use millstream_runtime::grants::Grants;
+use millstream_runtime::grants::{Grants, HostGrant};
 
 use super::versions::{path_of, report};
 use crate::cli::admin_client::AdminClient;
@@ -38,6 +38,10 @@ pub(crate) struct PluginApproveArgs {
     /// Grant a file, below a directory of the node's plugin.files.dirs, under the name that the plugin knows it by
     #[arg(long = "file", value_name = "NAME=PATH", value_parser = file)]
     files: Vec<(String, String)>,
+
+    /// Grant a host that it may call, such as https://api.example.com or https://*.example.org
+    #[arg(long, value_name = "ORIGIN")]
+    http: Vec<HostGrant>,
 }
 
 fn file(text: &str) -> Result<(String, String), &'static str> {
@@ -51,6 +55,7 @@ pub(super) fn approve(args: &PluginApproveArgs, output: &mut Output) -> Result<(
     let grants = Grants {
         secrets: args.secrets.iter().cloned().collect(),
         files: args.files.iter().cloned().collect(),
+        http: args.http.iter().cloned().collect(),
     };
     let PluginRejectArgs { connection, name, version } = &args.waiting;
     let request = ApproveRequest { version: *version, grants };

@@ -10,9 +10,12 @@ use super::{
     plugin_uses, topics_of,
 };
 use crate::batch::Position;
-use crate::grants::Grants;
+use crate::grants::{Grants, HostGrant, HostGrantError};
 use crate::runner::RunnerKind;
 use crate::stage::PARALLELISM_MAX;
+
+/// Hosts that a plugin is granted.
+const HOSTS_MAX: usize = 64;
 
 pub(super) fn runner(
     kind: RunnerKind,
@@ -85,10 +88,32 @@ pub(super) fn grants(node: &Node, what: &str, problems: &mut Problems) -> Grants
         Some((name.to_owned(), string(node, &format!("file {name:?} of {what}"), problems)?))
     };
     let files: BTreeMap<_, _> = entries(fields.take("files"), "files", problems, file).into_iter().collect();
+    let http = fields.take("http").map(|node| hosts(node, what, problems)).unwrap_or_default();
     fields.finish(problems);
-    let grants = Grants { secrets, files };
+    let grants = Grants { secrets, files, http };
     if let Err(error) = grants.validate() {
         problems.error(node.place, format!("the grants of {what}: {error}"), None);
     }
     grants
+}
+
+fn hosts(node: &Node, what: &str, problems: &mut Problems) -> BTreeSet<HostGrant> {
+    let texts = strings(node, &format!("a host of {what}"), problems);
+    if texts.len() > HOSTS_MAX {
+        let message = format!("{what} is granted {} hosts: {HOSTS_MAX} at most", texts.len());
+        problems.error(node.place, message, Some("grant the domain: \"https://*.DOMAIN\"".to_owned()));
+        return BTreeSet::new();
+    }
+    let mut hosts = BTreeSet::new();
+    for (text, place) in texts {
+        match text.parse() {
+            Ok(host) => _ = hosts.insert(host),
+            Err(error) => {
+                let error: HostGrantError = error;
+                let remedy = "write \"https://HOST\" or \"https://HOST:PORT\"".to_owned();
+                problems.error(place, format!("the grants of {what}: {error}"), Some(remedy));
+            }
+        }
+    }
+    hosts
 }

@@ -61,6 +61,11 @@ impl timers::Host for RunnerState {
         self.turn.begin(0);
         Ok(slept?)
     }
+
+    async fn stopping(&mut self) -> bool {
+        self.ticks = 0;
+        self.session.stop().is_cancelled()
+    }
 }
 
 impl metrics::Host for RunnerState {
@@ -381,6 +386,13 @@ impl secrets::Host for RunnerState {
 }
 
 impl secrets::HostSecret for RunnerState {
+    async fn reference(&mut self, secret: Resource<SecretHandle>) -> Result<String, secrets::Error> {
+        self.ticks = 0;
+        let handle = self.host.table().get(&secret);
+        let SecretHandle(name) = handle.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
+        Ok(self.http.requests.references.of(name))
+    }
+
     async fn reveal(&mut self, secret: Resource<SecretHandle>) -> Result<Vec<u8>, secrets::Error> {
         self.ticks = 0;
         let handle = self.host.table().get(&secret);

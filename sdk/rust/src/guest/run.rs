@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bindings::millstream::plugin::{consumer, files, metrics, positions, producer, secrets, timers};
 
+pub(crate) use super::http::http;
 use crate::run::{Message, Outgoing, Partition, SeekTo};
 use crate::{Error, Result};
 
@@ -191,12 +192,19 @@ pub(crate) fn save_position(position: &[u8]) -> Result<()> {
     positions::save(position).map_err(of_positions)
 }
 
-pub(crate) fn secret(name: &str) -> Result<Vec<u8>> {
-    let refused = |error| match error {
+fn of_secrets(error: secrets::Error) -> Error {
+    match error {
         secrets::Error::NotGranted(text) => Error::Stop(text),
         secrets::Error::Unavailable(text) => Error::Retry(text),
-    };
-    secrets::get(name).map_err(refused)?.reveal().map_err(refused)
+    }
+}
+
+pub(crate) fn secret(name: &str) -> Result<Vec<u8>> {
+    secrets::get(name).map_err(of_secrets)?.reveal().map_err(of_secrets)
+}
+
+pub(crate) fn secret_reference(name: &str) -> Result<String> {
+    secrets::get(name).map_err(of_secrets)?.reference().map_err(of_secrets)
 }
 
 pub(crate) fn read_file(name: &str, offset: u64, max: u32) -> Result<Vec<u8>> {

@@ -5,12 +5,16 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::http::{Request, Response};
 use super::{Message, Outgoing, Partition, SeekTo};
 use crate::{Error, Result};
 
 thread_local! {
     static HOST: RefCell<Host> = RefCell::default();
 }
+
+/// What a test answers to requests.
+pub(crate) type Server = Box<dyn FnMut(&Request) -> Result<Response>>;
 
 /// See the module.
 #[derive(Default)]
@@ -27,6 +31,7 @@ pub(crate) struct Host {
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) counters: BTreeMap<String, u64>,
+    pub(crate) server: Option<Server>,
     /// So many waits, and the plugin is told to stop.
     pub(crate) sleeps_left: u32,
 }
@@ -152,6 +157,21 @@ pub(crate) fn save_position(position: &[u8]) -> Result<()> {
 pub(crate) fn secret(name: &str) -> Result<Vec<u8>> {
     let missing = || Error::stop(format!("the test grants no secret {name:?}"));
     host(|host| host.secrets.get(name).cloned().ok_or_else(missing))
+}
+
+pub(crate) fn secret_reference(name: &str) -> Result<String> {
+    secret(name).map(|_| format!("[secret {name}]"))
+}
+
+/// While it answers, the server is not the host's: it may call the host itself.
+pub(crate) fn http(request: &Request) -> Result<Response> {
+    let server = HOST.with_borrow_mut(|host| host.server.take());
+    let Some(mut server) = server else {
+        return Err(Error::stop(format!("the test answers no request to {:?}", request.url())));
+    };
+    let answer = server(request);
+    HOST.with_borrow_mut(|host| host.server = Some(server));
+    answer
 }
 
 pub(crate) fn read_file(name: &str, offset: u64, max: u32) -> Result<Vec<u8>> {

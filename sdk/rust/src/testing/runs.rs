@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::run::http::{Request, Response};
 use crate::run::memory::{self, Host};
 use crate::run::{Message, Outgoing, Partition, Sink, Source};
 use crate::{Error, Result};
@@ -84,6 +85,13 @@ impl RunTest {
     #[must_use]
     pub fn file(mut self, name: &str, content: impl Into<Vec<u8>>) -> Self {
         self.0.files.insert(name.to_owned(), content.into());
+        self
+    }
+
+    /// What answers the requests of the plugin.
+    #[must_use]
+    pub fn http(mut self, server: impl FnMut(&Request) -> Result<Response> + 'static) -> Self {
+        self.0.server = Some(Box::new(server));
         self
     }
 
