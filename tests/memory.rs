@@ -43,7 +43,7 @@ fn batch() -> Bytes {
 async fn typed_records_take_no_more_than_their_plugin_may() {
     let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
     let identity = (env!("GUEST_IDENTITY_TYPED"), "null", None);
-    let spec = RunnerSpec { kind: RunnerKind::Sink, grants: Grants::default() };
+    let spec = RunnerSpec { kind: RunnerKind::Sink };
     let copy = (env!("GUEST_RUNNER"), "{\"mode\": \"copy\"}", Some(spec));
     for (guest, config, runner) in [identity, copy] {
         let cluster = MemoryCluster::default();
@@ -57,6 +57,7 @@ async fn typed_records_take_no_more_than_their_plugin_may() {
             name: "plugin".to_owned(),
             plugin: Arc::new(engine.load(&wasm).expect("it is a plugin")),
             version: 0,
+            grants: Grants::default(),
             previous: None,
             config: config.to_owned(),
             limits: PluginLimits {

@@ -64,6 +64,9 @@ impl PluginMetricFamilies {
                         Metric::Histogram(_) => self.histograms.remove(&labels),
                     };
                 }
+                for outcome in HTTP_OUTCOMES {
+                    self.http_requests.remove(&http_labels_of(pipeline, plugin, outcome));
+                }
             }
             stays
         });
@@ -76,6 +79,13 @@ impl PluginMetricFamilies {
 
 fn labels_of(pipeline: &str, plugin: &str, name: &str) -> Labels {
     vec![("pipeline", pipeline.to_owned()), ("plugin", plugin.to_owned()), ("name", name.to_owned())]
+}
+
+/// What came of a request: the class of its status, or why there is none.
+const HTTP_OUTCOMES: [&str; 8] = ["2xx", "3xx", "4xx", "5xx", "denied", "limit", "timeout", "error"];
+
+fn http_labels_of(pipeline: &str, plugin: &str, outcome: &str) -> Labels {
+    vec![("pipeline", pipeline.to_owned()), ("plugin", plugin.to_owned()), ("outcome", outcome.to_owned())]
 }
 
 /// Why a number was not taken.
@@ -153,9 +163,10 @@ impl PluginMetrics {
         })
     }
 
-    /// A request of the plugin was answered, or failed. `outcome` is one of a few.
+    /// A request of the plugin was answered, or failed. `outcome` is one of [`HTTP_OUTCOMES`].
     pub(crate) fn http_request(&self, outcome: &'static str) {
-        let labels = [self.labels.clone(), vec![("outcome", outcome.to_owned())]].concat();
+        assert!(HTTP_OUTCOMES.contains(&outcome), "{outcome}: its series would stay for ever");
+        let labels = http_labels_of(&self.pipeline, &self.plugin, outcome);
         self.families.http_requests.get_or_create(&labels).inc();
     }
 
