@@ -381,3 +381,25 @@ async fn a_stop_does_not_wait_for_a_commit_that_hangs() {
     tokio::time::timeout(DEADLINE, fixture.runtime.shutdown()).await.expect("nobody waits for the commit");
     assert_eq!((fixture.committed(0), fixture.values("out")), (Some(1), vec!["a".to_owned()]));
 }
+
+/// It owes most of a minute when it lets the host write what it has made.
+#[tokio::test]
+async fn a_sink_waits_for_its_share_of_the_processor_and_finishes_when_it_is_to_stop() {
+    let fixture = Fixture::new();
+    let mut busy = fixture.sink("busy", OnError::Stop);
+    busy.plugins[0].limits =
+        PluginLimits { call_timeout_ms: 60_000, cpu_percent_max: 1, ..PluginLimits::default() };
+    fixture.append("in", 0, &["a"]);
+    fixture.apply(busy).await;
+    fixture.until("it is throttled", |fixture| fixture.status().plugins[0].usage.throttled_us > 0).await;
+    assert_eq!((fixture.values("out"), fixture.committed(0)), (vec![], None));
+    // Whoever takes over does not wait, and what it has done is not done again.
+    let swapped = async {
+        fixture.append("in", 0, &["b"]);
+        fixture.apply(fixture.sink("copy", OnError::Stop)).await;
+        fixture.until_committed(0, 2).await;
+    };
+    tokio::time::timeout(Duration::from_secs(20), swapped).await.expect("it does not wait for its share");
+    assert_eq!(fixture.values("out"), ["a", "b"]);
+    fixture.runtime.shutdown().await;
+}

@@ -47,6 +47,15 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
                 "crash-at-commit" => gathered.push(message.value().to_vec()),
                 "reject" if message.value() == b"bad" => sink.reject(message, "it says so")?,
                 "pause" => obey(sink, message)?,
+                // For longer than half a second on any machine.
+                "busy" => {
+                    let turns = 0..500_000_000_u64;
+                    let last = turns.fold(message.offset as u64, |last, turn| {
+                        last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(turn).rotate_left(7)
+                    });
+                    std::hint::black_box(last);
+                    sink.send(Outgoing::new(message.value()))?;
+                }
                 _ => sink.send(Outgoing::new(message.value()))?,
             }
         }
