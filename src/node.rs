@@ -122,14 +122,8 @@ impl Node {
             let failed = |source| NodeError::WatchDir { path: dir.clone(), source };
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
-        let environment = Environment::new(
-            config.plugin_secrets_dir.clone(),
-            config.plugin_files_dirs.clone().unwrap_or_default(),
-        );
+        let environment = environment(&config)?;
         let signatures = signature_policy(&config);
-        let ca_file = config.plugin_http_ca_file.as_deref();
-        let environment =
-            environment.with_http(HttpClient::new(ca_file, config.plugin_http_private_networks)?);
         let bindings = Bindings::default();
         let hooks = Arc::new(bindings.clone());
         let broker = RunningBroker::start(config, SystemClock::shared(), hooks, &mut registry, kafka).await?;
@@ -244,6 +238,13 @@ fn signature_policy(config: &BrokerConfig) -> SignaturePolicy {
         tracing::error!(%error, "no plugin is started until the trusted keys can be read");
     }
     policy
+}
+
+/// What the operator lends to plugins.
+fn environment(config: &BrokerConfig) -> Result<Environment, NodeError> {
+    let files = config.plugin_files_dirs.clone().unwrap_or_default();
+    let http = HttpClient::new(config.plugin_http_ca_file.as_deref(), config.plugin_http_private_networks)?;
+    Ok(Environment::new(config.plugin_secrets_dir.clone(), files).with_http(http))
 }
 
 async fn bind(address: &str, flag: &'static str) -> Result<TcpListener, NodeError> {

@@ -4,15 +4,17 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio_util::sync::CancellationToken;
+use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi_http::{Error, RequestOptions};
 
 use super::{Call, Failure, HttpClient, INSTANCE_REQUESTS_MAX, Resolve, STOPPING};
@@ -65,6 +67,9 @@ impl Resolve for FakeResolver {
     }
 }
 
+/// What a server does, where, and which errors that may be.
+type Case = (&'static str, SocketAddr, fn(&Error) -> bool);
+
 struct Got {
     status: u16,
     body: Result<Vec<u8>, Error>,
@@ -87,10 +92,9 @@ fn call_with(url: &str, options: Option<RequestOptions>, stop: &CancellationToke
 /// The whole response, read while its connection moves on.
 async fn exchange(client: &HttpClient, call: Call) -> Result<Got, Failure> {
     let (response, io) = client.clone().send(call).await?;
-    let io = tokio::spawn(Box::into_pin(io));
+    let _io = spawn(Box::into_pin(io));
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.map(|body| body.to_bytes().to_vec());
-    io.abort();
     Ok(Got { status, body })
 }
 
@@ -150,7 +154,7 @@ async fn what_a_server_does_wrong_is_an_error_in_time() {
     });
     let long_head = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(200_000));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(1000));
-    let cases: [(&str, SocketAddr, fn(&Error) -> bool); 10] = [
+    let cases: [Case; 10] = [
         ("no response", silent, |error| matches!(error, Error::ConnectionReadTimeout)),
         ("half a body", half, |error| matches!(error, Error::ConnectionReadTimeout)),
         ("a body without end", server(move |stream, _| endless(stream)), |error| {
@@ -280,9 +284,8 @@ async fn requests_wait_for_a_place_and_give_up() {
     let mut client = impatient();
     client.places = Arc::new(Semaphore::new(1));
     let (response, io) = client.clone().send(call(&url)).await.unwrap();
-    let io = tokio::spawn(Box::into_pin(io));
     // The connection has ended; what it brought is not read yet.
-    io.await.unwrap().unwrap();
+    Box::into_pin(io).await.unwrap();
     let failure = exchange(&client, call(&url)).await.map(|got| got.status).unwrap_err();
     assert!(matches!(failure.error, Error::ConnectionLimitReached), "{failure:?}");
     drop(response);
