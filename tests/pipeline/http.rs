@@ -334,10 +334,14 @@ fn without_a_grant_no_pipeline_and_no_version_calls_anybody() {
          {{files: {{x: lines}}}}}}\nsources:\n  s: {{plugin: f, to: out}}\n"
     ));
     succeed(&apply(&node, &file));
-    let refused = admin(&node, &["plugin", "deploy", "p/f", CALLER, "--config", "{}"]);
-    let told = format!("{}{}", refused.stdout, refused.stderr);
-    assert!(!refused.status.success() && told.contains("imports wasi:http"), "{told}");
-    assert!(told.contains(remedy), "{told}");
+    let server = Server::answering(ok("yes"));
+    let config = json!({ "urls": [server.url()] }).to_string();
+    let waits = admin(&node, &["plugin", "deploy", "p/f", CALLER, "--config", &config]);
+    assert_eq!(waits.status.code(), Some(3), "{}", waits.stderr);
+    assert!(waits.stderr.contains("--http https://HOST"), "{}", waits.stderr);
+    assert!(server.seen().is_empty());
+    succeed(&admin(&node, &["plugin", "approve", "p/f", "--http", &server.url(), "--json"]));
+    assert!(until(|| read(&node, "out").last().is_some_and(|said| said == "200 yes")), "{:#}", status(&node));
     for (grant, reason) in [
         ("api.example.com", "does not begin with"),
         ("https://api.example.com/path", "all paths of a host are granted"),

@@ -39,7 +39,7 @@ pub(crate) struct PluginApproveArgs {
     #[arg(long = "file", value_name = "NAME=PATH", value_parser = file)]
     files: Vec<(String, String)>,
 
-    /// Grant a host that it may call, such as https://api.example.com or https://*.example.org
+    /// Grant a host that it may call, such as `https://api.example.com` or `https://*.example.org`
     #[arg(long, value_name = "ORIGIN")]
     http: Vec<HostGrant>,
 }
