@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::exchange::{Over, Places, failed};
+use super::exchange::{Over, failed};
 
 /// What a plugin sends.
 pub(super) struct SentBody {
@@ -65,8 +66,8 @@ pub(super) struct ReceivedBody {
     is_waiting: bool,
     /// Set if the exchange was ended in the middle.
     over: Arc<OnceLock<Over>>,
-    /// As long as a part of the response is in memory, it counts.
-    _places: Arc<Places>,
+    /// As long as a part of the response is in memory, it counts for its instance.
+    _place: Arc<OwnedSemaphorePermit>,
 }
 
 impl ReceivedBody {
@@ -75,7 +76,7 @@ impl ReceivedBody {
         bytes_max: u64,
         between_bytes: Duration,
         over: Arc<OnceLock<Over>>,
-        places: Arc<Places>,
+        place: Arc<OwnedSemaphorePermit>,
     ) -> Self {
         let timer = Box::pin(sleep_until(Instant::now()));
         Self {
@@ -86,7 +87,7 @@ impl ReceivedBody {
             timer,
             is_waiting: false,
             over,
-            _places: places,
+            _place: place,
         }
     }
 

@@ -39,12 +39,6 @@ pub(crate) struct Call {
 /// A response whose body is to be read, and what moves its connection on meanwhile.
 pub(crate) type Exchanged = (Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-/// What an exchange counts against, its instance's limit and the node's.
-pub(super) struct Places {
-    _instance: OwnedSemaphorePermit,
-    _node: OwnedSemaphorePermit,
-}
-
 /// Why an exchange was ended in the middle.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Over {
@@ -87,7 +81,6 @@ impl HttpClient {
         let exchange = async {
             let node = timeout(limits.connect, Arc::clone(&self.places).acquire_owned()).await;
             let node = node.map_err(|_| Error::ConnectionLimitReached)?.expect("nobody closes the semaphore");
-            let places = Arc::new(Places { _instance: place, _node: node });
             let connected = timeout(limits.connect, self.connect(&origin)).await;
             let stream = connected.map_err(|_| Error::ConnectionTimeout)??;
             let mut builder = http1::Builder::new();
@@ -108,9 +101,9 @@ impl HttpClient {
             let (sent, is_open) =
                 timeout(limits.first_byte, head).await.map_err(|_| Error::ConnectionReadTimeout)?;
             let response = sent.map_err(|error| failed(&error))?;
-            Ok::<_, Failure>((response, is_open.then_some(connection), places))
+            Ok::<_, Failure>((response, is_open.then_some(connection), node))
         };
-        let (response, connection, places) = tokio::select! {
+        let (response, connection, node) = tokio::select! {
             biased;
             over = &mut watch => return Err(over.error().into()),
             exchanged = exchange => exchanged?,
@@ -120,9 +113,11 @@ impl HttpClient {
             return Err(Error::HttpResponseBodySize(Some(announced)).into());
         }
         let over = Arc::new(OnceLock::new());
-        let (is_over, held) = (Arc::clone(&over), Arc::clone(&places));
+        let is_over = Arc::clone(&over);
+        let place = Arc::new(place);
+        let held = Arc::clone(&place);
         let response = response.map(|body| {
-            ReceivedBody::new(body, limits.response_body_bytes_max, limits.between_bytes, over, places)
+            ReceivedBody::new(body, limits.response_body_bytes_max, limits.between_bytes, over, place)
                 .boxed_unsync()
         });
         let io = async move {
@@ -137,7 +132,8 @@ impl HttpClient {
                     _ = &mut connection => {}
                 }
             }
-            drop(held);
+            // What is left of the response is its instance's alone: whoever doesn't read it keeps nobody else waiting.
+            drop((held, node));
             Ok(())
         };
         Ok((response, Box::new(io)))

@@ -279,17 +279,28 @@ async fn a_name_that_is_not_found_in_time_is_given_up() {
 
 #[tokio::test]
 async fn requests_wait_for_a_place_and_give_up() {
-    let address = answers("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-    let url = format!("http://{address}/");
+    let half = server(|mut stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+        thread::sleep(Duration::from_secs(5));
+    });
+    let whole = answers("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let mut client = impatient();
     client.places = Arc::new(Semaphore::new(1));
-    let (response, io) = client.clone().send(call(&url)).await.unwrap();
-    // The connection has ended; what it brought is not read yet.
-    Box::into_pin(io).await.unwrap();
+    let (held, io) = client.clone().send(call(&format!("http://{half}/"))).await.unwrap();
+    let io = spawn(Box::into_pin(io));
+    let url = format!("http://{whole}/");
     let failure = exchange(&client, call(&url)).await.map(|got| got.status).unwrap_err();
     assert!(matches!(failure.error, Error::ConnectionLimitReached), "{failure:?}");
-    drop(response);
+    // Its time is over, whether somebody reads it or not.
+    io.await.unwrap();
     assert_eq!(exchange(&client, call(&url)).await.unwrap().status, 200);
+    let cut = held.into_body().collect().await.unwrap_err();
+    assert!(matches!(cut, Error::HttpResponseTimeout), "{cut:?}");
+    // What is left of a response that came to its end is nobody else's.
+    let (unread, io) = client.clone().send(call(&url)).await.unwrap();
+    Box::into_pin(io).await.unwrap();
+    assert_eq!(exchange(&client, call(&url)).await.unwrap().status, 200);
+    assert_eq!(&*unread.into_body().collect().await.unwrap().to_bytes(), b"ok");
 }
 
 #[tokio::test]
