@@ -1,5 +1,6 @@
 //! Embeds what `millstream plugin new` writes: the templates, the contract, and for Rust the SDK's sources, which are on
-//! no registry. `OUT_DIR/templates.rs` is then a list of (folder, its files), each a (path, text).
+//! no registry. `OUT_DIR/templates.rs` is then a list of (folder, its files), each a (path, text); the templates' folders
+//! are those two levels below `sdk/templates`: `rust/any`, `roles/sink`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -23,10 +24,12 @@ type Files = Vec<(String, PathBuf)>;
 
 pub(crate) fn embed(root: &Path, out: &Path) -> Result<(), String> {
     let mut folders: Vec<(String, Files)> = Vec::new();
-    for entry in entries(&root.join("sdk/templates"))? {
-        let mut files = Files::new();
-        collect(&entry, "", &mut files)?;
-        folders.push((name(&entry), files));
+    for group in entries(&root.join("sdk/templates"))? {
+        for folder in entries(&group)? {
+            let mut files = Files::new();
+            collect(&folder, "", &mut files)?;
+            folders.push((format!("{}/{}", name(&group), name(&folder)), files));
+        }
     }
     let mut wit = Files::new();
     collect(&root.join(CONTRACT), "wit", &mut wit)?;

@@ -162,6 +162,13 @@ impl PluginEngine {
         }
     }
 
+    /// Removes all compiled code but what was compiled last: so many files of it.
+    pub fn forget_oldest(&self, files_kept: usize) {
+        if let Some(dir) = &self.config.cache_dir {
+            CompileCache::new(dir.clone()).retain_newest(files_kept);
+        }
+    }
+
     fn code(
         &self,
         state: &EngineState,

@@ -36,7 +36,6 @@ mod usage;
 mod usage_metrics;
 mod worker;
 
-#[cfg(any(test, feature = "testing"))]
 pub mod memory;
 #[cfg(any(test, feature = "testing"))]
 pub mod port_contract;

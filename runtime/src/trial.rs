@@ -1,5 +1,7 @@
 //! A plugin on its own, without a stage and without a broker: for whoever writes one, and tests it as it will run.
 
+mod run;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use crate::clock::SharedClock;
 use crate::limits::PluginLimits;
 use crate::outputs::{RejectedRecord, Transformed};
 use crate::plugin::{Instance, InstanceConfig, Plugin, PluginError, PluginLog, StageNames, StartError};
+
+pub use run::{RunTrial, RunTrialEnd, RunTrialMessage, RunTrialOutcome};
 
 /// Bytes of the records that one call gets.
 pub const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -68,6 +72,8 @@ pub struct TrialOutput {
 pub enum TrialError {
     #[error("the records are more than the {BATCH_BYTES_MAX} bytes that one call gets")]
     TooLarge,
+    #[error("the plugin imports {interface}, which is not granted in a {kind}: {remedy}")]
+    NotGranted { interface: &'static str, kind: &'static str, remedy: &'static str },
     #[error(transparent)]
     Plugin(#[from] PluginError),
 }
@@ -105,7 +111,10 @@ impl Trial {
                 input: output.index,
                 topic: self.topics[usize::from(output.topic.unwrap_or(0))].to_string(),
                 partition: output.partition,
-                record: record(output.timestamp.unwrap_or(origin.timestamp), body),
+                record: record(
+                    output.timestamp.unwrap_or(origin.timestamp),
+                    RecordBody::parse(body).expect("outputs have been checked, and inputs were built here"),
+                ),
             }
         });
         let outputs = outputs.collect();
@@ -115,7 +124,16 @@ impl Trial {
 }
 
 fn input(batch: &TrialBatch) -> Result<InputBatch, TrialError> {
-    let TrialBatch { position, topic, partition, base_offset, records } = batch;
+    let TrialBatch { position, topic, partition, base_offset, .. } = batch;
+    let bytes = encoded(batch)?;
+    let view = RecordBatch::new(&bytes).expect("it was just built");
+    let opened = InputBatch::open(*position, &topic.as_str().into(), *partition, &view, &bytes, *base_offset);
+    Ok(opened.expect("it was just built").expect("it has records"))
+}
+
+/// As it would lie in its topic.
+fn encoded(batch: &TrialBatch) -> Result<Bytes, TrialError> {
+    let TrialBatch { base_offset, records, .. } = batch;
     let mut builder = BatchBuilder::new(BATCH_BYTES_MAX).base_offset(*base_offset);
     for TrialRecord { timestamp, key, value, headers } in records {
         let headers =
@@ -124,15 +142,11 @@ fn input(batch: &TrialBatch) -> Result<InputBatch, TrialError> {
         let appended = builder.append(*timestamp, key.as_deref(), value.as_deref(), headers);
         appended.map_err(|_| TrialError::TooLarge)?;
     }
-    let bytes = Bytes::from(builder.finish().expect("an uncompressed batch has nothing that can fail"));
-    let view = RecordBatch::new(&bytes).expect("it was just built");
-    let opened = InputBatch::open(*position, &topic.as_str().into(), *partition, &view, &bytes, *base_offset);
-    Ok(opened.expect("it was just built").expect("it has records"))
+    Ok(builder.finish().expect("an uncompressed batch has nothing that can fail").into())
 }
 
-fn record(timestamp: i64, body: &[u8]) -> TrialRecord {
-    let (key, value, headers) =
-        RecordBody::parse(body).expect("outputs have been checked, and inputs were built here").fields();
+fn record(timestamp: i64, body: RecordBody<'_>) -> TrialRecord {
+    let (key, value, headers) = body.fields();
     let header = |header: Header<'_>| {
         (String::from_utf8_lossy(header.key).into_owned(), header.value.map(<[u8]>::to_vec))
     };

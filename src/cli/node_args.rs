@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::plugin::{
     Language, NewName, PluginApproveArgs, PluginKeygenArgs, PluginLimitsArgs, PluginRejectArgs,
-    PluginSignArgs,
+    PluginSignArgs, Role,
 };
 
 pub(crate) const DEFAULT_ADMIN: &str = "127.0.0.1:9644";
@@ -278,6 +278,10 @@ pub(crate) struct PluginNewArgs {
     /// The language to write it in
     #[arg(long, value_enum)]
     pub(crate) lang: Language,
+
+    /// What it is to be
+    #[arg(long, value_enum, default_value_t = Role::Transform)]
+    pub(crate) role: Role,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod approve;
 mod build;
+mod compile;
 mod inspect;
 mod keys;
 mod limits;
@@ -19,7 +20,7 @@ use super::output::Output;
 pub(crate) use self::approve::{PluginApproveArgs, PluginRejectArgs};
 pub(crate) use self::keys::{PluginKeygenArgs, PluginSignArgs};
 pub(crate) use self::limits::PluginLimitsArgs;
-pub(crate) use self::templates::{Language, NewName};
+pub(crate) use self::templates::{Language, NewName, Role};
 
 pub(super) fn run(command: PluginCommand, output: &mut Output) -> Result<(), Failure> {
     match command {

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# From an empty directory to a live plugin, in each language: new, build, test, deploy, and what comes out.
+# From an empty directory to a live plugin, in each language and role: new, build, test, deploy, and what comes out.
 #
 #   MILLSTREAM=/path/to/millstream BOOTSTRAP=127.0.0.1:9092 MILLSTREAM_ADMIN=127.0.0.1:9644 \
-#     tests/languages/run.sh [LANGUAGE ...]
+#     tests/languages/run.sh [LANGUAGE[-ROLE] ...]
 #
-# Languages: rust js python c go; without arguments, all of them. Toolchains are installed with their own package managers, into
+# Languages: rust js python c go; roles: transform source sink; without arguments, all of them. Toolchains are installed with their own package managers, into
 # $LANGUAGES_CACHE where they let themselves be. The last line is "N passed, N failed"; the exit code is 0 only if
 # nothing failed.
 set -uo pipefail
@@ -19,8 +19,16 @@ mkdir -p "$cache"
 # A project's build is its own: nothing of the build around this one shapes it.
 unset CARGO_TARGET_DIR RUSTFLAGS
 
-languages=("$@")
-[ ${#languages[@]} -gt 0 ] || languages=(rust js python c go)
+roles=(transform source sink)
+wanted=("$@")
+[ ${#wanted[@]} -gt 0 ] || wanted=(rust js python c go)
+plugins=()
+for one in "${wanted[@]}"; do
+  case $one in
+    *-*) plugins+=("$one") ;;
+    *) plugins+=("${roles[@]/#/$one-}") ;;
+  esac
+done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -47,29 +55,81 @@ has_all() { [ "$("$MILLSTREAM" --json topic describe "$1" | python3 -c '
 import json, sys
 print(sum(p["log_end_offset"] - p["log_start_offset"] for p in json.load(sys.stdin)["partitions"]))')" -ge "$2" ]; }
 
-# From nothing to a live plugin, and what it makes of the input.
-goes_live() {
-  local language=$1 name
-  name=$1-$run_id
-  "tools_$language"
-  cd "$work"
-  "$MILLSTREAM" plugin new "$name" --lang "$language"
-  cd "$name"
-  time "$MILLSTREAM" plugin build
-  "$MILLSTREAM" plugin test
+# What building has fetched or compiled for one role of a language serves the others. (A venv can't be moved, and pip has a
+# cache of its own.)
+share() {
+  local shared=$work/shared-$1
+  mkdir -p "$shared"
+  case $1 in
+    rust) ln -s "$shared" target ;;
+    js) if [ -d "$shared/node_modules" ]; then cp -a "$shared/node_modules" .; fi ;;
+  esac
+}
+keep() {
+  if [ "$1" = js ] && [ ! -d "$work/shared-js/node_modules" ]; then cp -a node_modules "$work/shared-js/"; fi
+}
+
+# What each role's plugin has done when it is live. The plugin's name is `name`.
+does_transform() {
   sed -i "s/contains: error .*/contains: '$contains'/; s/mask: hunter2 .*/mask: '$mask'/" pipeline.yaml
   "$MILLSTREAM" plugin deploy
   "$MILLSTREAM" produce --topic "$name.in" < "$input"
   eventually has_all "$name.out" "$(wc -l < "$work/expected")"
   "$MILLSTREAM" consume --topic "$name.out" --from beginning --until-end > "$work/$name.out"
   cmp "$work/expected" "$work/$name.out"
+}
+
+# It is swapped in the middle, and goes on where it was.
+does_source() {
+  sed -i 's/every_ms: 1000 .*/every_ms: 5/; s/# last: 100 .*/last: 20/' pipeline.yaml
+  "$MILLSTREAM" plugin deploy
+  eventually has_all "$name.out" 20
+  sed -i 's/last: 20/last: 40/' pipeline.yaml
+  "$MILLSTREAM" plugin deploy
+  eventually has_all "$name.out" 40
+  "$MILLSTREAM" consume --topic "$name.out" --from beginning --until-end > "$work/$name.out"
+  seq -f 'tick %g' 40 | cmp - "$work/$name.out"
+}
+
+# The summaries of all polls say together what is in the input.
+does_sink() {
+  sed -i 's/at_most: 500 .*/at_most: 5000/' pipeline.yaml
+  "$MILLSTREAM" plugin deploy
+  "$MILLSTREAM" produce --topic "$name.in" < "$input"
+  eventually sums_up "$name.out"
+}
+
+sums_up() {
+  "$MILLSTREAM" consume --topic "$1" --from beginning --until-end | python3 -c '
+import json, sys
+polls = [json.loads(line) for line in sys.stdin]
+lines = open(sys.argv[1], "rb").read().splitlines()
+lengths = [len(line) for line in lines]
+found = [sum(poll["records"] for poll in polls), sum(poll["bytes"] for poll in polls)]
+assert found == [len(lines), sum(lengths)], found
+assert max(poll["longest"] for poll in polls) == max(lengths)' "$input"
+}
+
+# From nothing to a live plugin, and what it makes of the input.
+goes_live() {
+  local language=${1%-*} role=${1#*-} name=$1-$run_id
+  "tools_$language"
+  cd "$work"
+  "$MILLSTREAM" plugin new "$name" --lang "$language" --role "$role"
+  cd "$name"
+  share "$language"
+  time "$MILLSTREAM" plugin build
+  keep "$language"
+  "$MILLSTREAM" plugin test
+  "does_$role"
   "$MILLSTREAM" pipeline delete "$name"
 }
 
-for language in "${languages[@]}"; do
-  eval "test_$language() { goes_live $language; }"
+for plugin in "${plugins[@]}"; do
+  eval "test_${plugin/-/_}() { goes_live $plugin; }"
 done
-COUNTS=$work/counts run_tests "${languages[@]/#/test_}"
+tests=("${plugins[@]/#/test_}")
+COUNTS=$work/counts run_tests "${tests[@]/-/_}"
 read -r passed failed < "$work/counts"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

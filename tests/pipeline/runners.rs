@@ -2,8 +2,8 @@
 
 use super::*;
 
-const FILE_LINES: &str = env!("GUEST_FILE_LINES");
-const COUNTER: &str = env!("GUEST_COUNTER");
+pub(super) const FILE_LINES: &str = env!("GUEST_FILE_LINES");
+pub(super) const COUNTER: &str = env!("GUEST_COUNTER");
 const RUNNER: &str = env!("GUEST_RUNNER");
 
 const SINK: &str = "pipeline: p\ntopics: {in: {partitions: 4}, out: {partitions: 1}}\nplugins:\n  runner: {file: FILE, \

@@ -75,6 +75,20 @@ impl CompileCache {
         }
     }
 
+    /// Removes all code but what was compiled last: so many files of it.
+    pub(super) fn retain_newest(&self, files: usize) {
+        let Ok(entries) = fs::read_dir(&self.dir) else { return };
+        let is_code = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "cwasm");
+        let aged = |path: PathBuf| Some((fs::metadata(&path).ok()?.modified().ok()?, path));
+        let paths = entries.flatten().map(|entry| entry.path()).filter(is_code);
+        let mut aged: Vec<_> = paths.filter_map(aged).collect();
+        aged.sort();
+        for (_, path) in aged.iter().rev().skip(files) {
+            // Another process may have done it.
+            let _ = fs::remove_file(path);
+        }
+    }
+
     fn find(&self, prefix: &str) -> Option<(PathBuf, String)> {
         for entry in fs::read_dir(&self.dir).ok()?.flatten() {
             let name = entry.file_name();

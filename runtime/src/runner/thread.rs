@@ -108,7 +108,8 @@ impl Runner {
 
     async fn run_once(&mut self, deployment: &Deployment) -> Next {
         let plugin = &deployment.plugins[0];
-        let token = CancellationToken::new();
+        // What stops the runner stops its plugin in the same moment.
+        let token = self.stop.child_token();
         let mut session = self.session.take().expect("each instance gives it back");
         session.prepare(token.clone(), plugin);
         let mut config = plugin.instance_config(&self.shared.spec, self.shared.clock());

@@ -1,4 +1,5 @@
-//! Topics and groups in memory: a port for tests, with the faults that tests want.
+//! Topics and groups in memory: a port for plugins that are tried on their own, and for tests, with the faults that tests
+//! want.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -83,6 +84,16 @@ impl MemoryCluster {
     pub fn delete_topic(&self, topic: &str) {
         self.lock().topics.remove(topic);
         self.notify();
+    }
+
+    /// What is appended to an empty partition begins at that offset.
+    pub fn begin_at(&self, topic: &str, partition: i32, offset: i64) {
+        let mut state = self.lock();
+        let logs = state.topics.get_mut(topic).map(|topic| &mut topic.logs);
+        let log = logs.and_then(|logs| logs.get_mut(usize::try_from(partition).ok()?));
+        if let Some(log) = log.filter(|log| log.batches.is_empty()) {
+            log.end = offset;
+        }
     }
 
     /// Appends a batch at the partition's end, with the offsets that follow.

@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use millstream_runtime::engine::{Contract, EngineConfig, PluginEngine, PluginForm};
+use millstream_runtime::engine::{Contract, PluginForm};
 use millstream_runtime::grants::Capability;
 use serde::Serialize;
 
+use super::compile;
 use crate::cli::failure::Failure;
 use crate::cli::node_args::PluginInspectArgs;
 use crate::cli::output::{Output, human_bytes};
-use crate::cli::up::chain;
-use crate::compile_plugin;
 use crate::signature::{Signature, SignatureError, TrustedKeys, read_beside, signature_path};
 
 /// What a node would find.
@@ -44,12 +43,7 @@ struct SignatureFindings {
 impl Findings {
     /// Of these bytes, which are in `file`, or will be. The error says why a node would refuse them.
     pub(super) fn of(file: &Path, bytes: &[u8]) -> Result<Self, Failure> {
-        // With the node's limits, so that the answer is the node's.
-        let compiler = Box::new(compile_plugin::compiler());
-        let engine = PluginEngine::new(EngineConfig { compiler, ..EngineConfig::default() });
-        let plugin = engine.load(bytes);
-        let plugin =
-            plugin.map_err(|error| Failure::Plugin { path: file.to_owned(), reason: chain(&error) })?;
+        let plugin = compile::load(file, bytes)?;
         Ok(Self {
             file: file.to_owned(),
             bytes: bytes.len(),
@@ -93,8 +87,11 @@ impl Findings {
             Some(Contract::V0_2) => " of contract 0.2",
             None => "",
         };
-        let kind = if *form == PluginForm::Run { "a producer or consumer" } else { "a transform" };
-        output.line(format_args!("{what}: {kind}, in the form {}{contract}", form_name(*form)))?;
+        let (role, user) = match form {
+            PluginForm::Run => ("a source or sink", "sources and sinks have"),
+            _ => ("a transform", "stages provide"),
+        };
+        output.line(format_args!("{what}: {role}, in the form {}{contract}", form_name(*form)))?;
         let size = human_bytes(u64::try_from(*bytes).unwrap_or(u64::MAX));
         output.line(format_args!("  {}: {size} ({bytes} bytes), sha-256 {sha256}", file.display()))?;
         match signature {
@@ -107,7 +104,7 @@ impl Findings {
             None => {}
         }
         if needs.is_empty() {
-            return output.line("  every import is one that stages provide");
+            return output.line(format_args!("  every import is one that {user}"));
         }
         let needs: Vec<&str> = needs.iter().map(|need| need.interface()).collect();
         output.line(format_args!("  imports what its place and its grants must allow: {}", needs.join(", ")))

@@ -12,10 +12,10 @@ use crate::cli::node_args::PluginNewArgs;
 use crate::cli::output::Output;
 
 pub(super) fn run(args: &PluginNewArgs, output: &mut Output) -> Result<(), Failure> {
-    let PluginNewArgs { name, lang } = args;
+    let PluginNewArgs { name, lang, role } = args;
     let dir = Path::new(name.as_str());
     refuse_what_has_files(dir)?;
-    let files = templates::files(*lang, name);
+    let files = templates::files(*lang, *role, name);
     for (path, text) in &files {
         write(&dir.join(path), text)?;
     }
@@ -23,7 +23,7 @@ pub(super) fn run(args: &PluginNewArgs, output: &mut Output) -> Result<(), Failu
         let paths: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
         return output.document(&json!({"directory": dir, "files": paths}));
     }
-    output.line(format_args!("{} is a plugin in {lang}; its README.md says more. Next:", dir.display()))?;
+    output.line(format_args!("{} is a {role} in {lang}; its README.md says more. Next:", dir.display()))?;
     output.line(format_args!("  cd {}", dir.display()))?;
     output.line("  millstream plugin build")?;
     output.line("  millstream plugin test")?;
