@@ -44,6 +44,11 @@ const GUESTS: [Guests; 2] = [
             "webhook",
             "http-poll",
             "http-caller",
+            "conformance-batch",
+            "conformance-lent",
+            "conformance-sink",
+            "conformance-source",
+            "conformance-typed",
         ],
         file: |package| format!("{}.wasm", package.replace('-', "_")),
     },
@@ -56,10 +61,16 @@ const GUESTS: [Guests; 2] = [
 ];
 
 /// What the guests are made of, apart from crates of the registry, which the lock file names.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 16] = [
     "Cargo.lock",
     "Cargo.toml",
     "plugins",
+    "sdk/conformance/batch",
+    "sdk/conformance/calls",
+    "sdk/conformance/lent",
+    "sdk/conformance/sink",
+    "sdk/conformance/source",
+    "sdk/conformance/typed",
     "sdk/record/Cargo.toml",
     "sdk/record/src",
     "sdk/rust/Cargo.toml",

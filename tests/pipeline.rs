@@ -7,6 +7,8 @@
 mod approval;
 #[path = "pipeline/cases.rs"]
 mod cases;
+#[path = "pipeline/conformance.rs"]
+mod conformance;
 #[path = "support/dice.rs"]
 mod dice;
 #[path = "pipeline/http.rs"]

@@ -163,7 +163,7 @@ fn read_pairs(node: &Node, topic: &str) -> Vec<(String, String)> {
     pairs
 }
 
-fn ureq_text(node: &Node, path: &str) -> String {
+pub(super) fn ureq_text(node: &Node, path: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(node.admin()).expect("the node serves it");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

@@ -1,0 +1,6 @@
+//! A source that makes the calls which its configuration lists: README.md of the kit describes them. It imports what is
+//! granted by name.
+
+#![cfg(target_family = "wasm")]
+
+conformance_calls::plugin!(conformance_calls::host, conformance_calls::producer, conformance_calls::lent);

@@ -1,0 +1,6 @@
+//! A sink that makes the calls which its configuration lists: README.md of the kit describes them. It imports what a sink
+//! may have that writes topics.
+
+#![cfg(target_family = "wasm")]
+
+conformance_calls::plugin!(conformance_calls::host, conformance_calls::producer, conformance_calls::consumer);
