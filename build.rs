@@ -34,6 +34,8 @@ const GUESTS: [Guests; 2] = [
             "access-log-parser",
             "access-log-errors",
             "filter",
+            "csv-lines",
+            "mask",
             "identity",
             "identity-typed",
             "hostile",

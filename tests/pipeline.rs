@@ -11,6 +11,8 @@ mod cases;
 mod conformance;
 #[path = "support/dice.rs"]
 mod dice;
+#[path = "pipeline/earthquakes.rs"]
+mod earthquakes;
 #[path = "pipeline/http.rs"]
 mod http;
 #[path = "pipeline/inlines.rs"]

@@ -145,7 +145,7 @@ fn without_kills_every_line_is_there_once_and_counted_once() {
 }
 
 /// Keys and values, in the order of one partition.
-fn read_pairs(node: &Node, topic: &str) -> Vec<(String, String)> {
+pub(super) fn read_pairs(node: &Node, topic: &str) -> Vec<(String, String)> {
     let consumer = consumer(node);
     let mut pairs = Vec::new();
     for (partition, end) in ends(&consumer, topic) {

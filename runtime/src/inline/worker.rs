@@ -186,6 +186,10 @@ impl Worker {
             batches_in: 1,
             bytes_out: 0,
         });
+        // A producer may not be told: few clients show what a broker says of a record.
+        if let Some(last) = chains.of(*partition).output(&input).rejected.last() {
+            self.shared.set_last_rejection(&last.reason);
+        }
         Ok(answer)
     }
 

@@ -16,7 +16,6 @@ use self::bindings::millstream::plugin::log;
 use self::bindings::millstream::plugin::types::Position;
 use self::packed::{Reader, Record, put_bytes, put_varint};
 
-#[expect(clippy::allow_attributes_without_reason, reason = "generated code")]
 mod bindings {
     wit_bindgen::generate!({ path: "../../wit/0.2", world: "batch-transformer" });
 }

@@ -26,7 +26,6 @@ pub use lent::make as lent;
 pub use positions::make as positions;
 pub use producer::make as producer;
 
-#[expect(clippy::allow_attributes_without_reason, reason = "generated code")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit/0.2",

@@ -13,7 +13,6 @@ use self::bindings::exports::millstream::plugin::transform::{
 use self::bindings::millstream::plugin::log;
 use self::bindings::millstream::plugin::types::Position;
 
-#[expect(clippy::allow_attributes_without_reason, reason = "generated code")]
 mod bindings {
     wit_bindgen::generate!({ path: "../../wit/0.2", world: "transformer" });
 }
