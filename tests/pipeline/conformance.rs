@@ -64,14 +64,15 @@ impl Bench {
                 "grants": self.lend(case),
             });
             let Case { id, from, to, .. } = case;
+            let dead_letter = case.dead_letter.as_ref().map(|topic| json!({"dead_letter": topic}));
+            let on_error = dead_letter.unwrap_or_else(|| json!("stop"));
             let (section, name, part) = match case.place {
                 Place::Source => ("sources", id, json!({"plugin": id, "to": to})),
-                Place::Sink => ("sinks", id, json!({"plugin": id, "from": from, "to": to})),
+                Place::Sink => {
+                    ("sinks", id, json!({"plugin": id, "from": from, "to": to, "on_error": on_error}))
+                }
                 Place::Stage => {
-                    let on_error = case.dead_letter.as_ref().map(|topic| json!({"dead_letter": topic}));
-                    let mut part = json!({"plugin": id, "from": from, "to": to});
-                    part["on_error"] = on_error.unwrap_or_else(|| json!("stop"));
-                    ("stages", id, part)
+                    ("stages", id, json!({"plugin": id, "from": from, "to": to, "on_error": on_error}))
                 }
                 Place::Ingest => {
                     ("ingests", id, json!({"plugin": id, "topic": from[0], "budget_ms": 10_000}))

@@ -163,11 +163,12 @@ impl RunTrial {
     }
 
     fn spec(&self, plugin: Arc<Plugin>) -> StageSpec {
-        let runner = RunnerSpec { kind: self.kind, grants: self.grants.clone() };
+        let runner = RunnerSpec { kind: self.kind };
         let plugin = StagePlugin {
             name: NAME.to_owned(),
             plugin,
             version: 0,
+            grants: self.grants.clone(),
             config: self.config.clone(),
             limits: self.limits.clone(),
             previous: None,

@@ -75,10 +75,10 @@ impl<'a> Seen<'a> {
     /// The last message of the topic that reports go to, before anything else that its calls have sent there.
     fn check_report(&self, case: &Case) -> Check {
         let calls = [case.calls("init"), case.calls("calls")].concat();
-        let report = self.records[&case.to[0]]
+        let mut report = self.records[&case.to[0]]
             .iter()
             .filter_map(|record| serde_json::from_str::<Vec<Value>>(record["value"].as_str()?).ok());
-        check_answers(&calls, &report.last().ok_or("there is no report")?)
+        check_answers(&calls, &report.next_back().ok_or("there is no report")?)
     }
 
     fn check_topic(&self, topic: &str, expected: &[Value]) -> Check {
@@ -117,8 +117,8 @@ impl<'a> Seen<'a> {
     fn check_position(&self, case: &Case, expected: Option<&str>) -> Check {
         let Some(expected) = expected else { return Ok(()) };
         let key = format!("{PIPELINE}/{}/0", case.id);
-        let saved = self.records[POSITIONS].iter().filter(|record| record["key"] == *key);
-        let last = saved.last().map_or(Value::Null, |record| record["value"].clone());
+        let mut saved = self.records[POSITIONS].iter().filter(|record| record["key"] == *key);
+        let last = saved.next_back().map_or(Value::Null, |record| record["value"].clone());
         if last == expected { Ok(()) } else { Err(format!("the position is {last}, not {expected:?}")) }
     }
 

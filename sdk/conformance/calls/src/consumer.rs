@@ -41,6 +41,12 @@ pub fn make(name: &str, call: &Value) -> Option<Answer> {
         "consumer.resume" => {
             consumer::resume(&partitions(&call["partitions"])).map(done).map_err(consumer_error)
         }
+        "consumer.reject" => {
+            let offset = call["offset"].as_i64().unwrap_or_default();
+            consumer::reject(&partition(call), offset, &text(&call["reason"]))
+                .map(done)
+                .map_err(consumer_error)
+        }
         "consumer.assignment" => {
             let mut assignment = consumer::assignment();
             assignment.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));

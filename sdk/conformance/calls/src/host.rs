@@ -17,6 +17,7 @@ pub fn make(name: &str, call: &Value) -> Option<Answer> {
         "timers.sleep" => {
             timers::sleep(call["milliseconds"].as_u64().unwrap_or_default()).map(done).map_err(timer_error)
         }
+        "timers.stopping" => Ok(timers::stopping().into()),
         "metrics.counter" => {
             let by = call["by"].as_u64().unwrap_or_default();
             metrics::counter(&text(&call["name"]), by).map(done).map_err(metric_error)

@@ -40,6 +40,13 @@ fn secrets(name: &str, call: &Value) -> Answer {
     match name {
         "secrets.get" => Ok(Value::Null),
         "secrets.secret.reveal" => Ok(shown(Some(&secret.reveal().map_err(secret_error)?))),
+        // No two hosts make the same one. It must be a text that can stand in a header, and not the secret.
+        "secrets.secret.reference" => {
+            let (reference, revealed) =
+                (secret.reference().map_err(secret_error)?, secret.reveal().map_err(secret_error)?);
+            let is_fit = !reference.is_empty() && reference.bytes().all(|byte| byte.is_ascii_graphic());
+            Ok((is_fit && reference.as_bytes() != revealed).into())
+        }
         _ => Err(("no-such-call", String::new())),
     }
 }

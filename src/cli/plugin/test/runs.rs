@@ -1,6 +1,6 @@
 //! Cases of sources and sinks: a `run` with topics, a group and a position in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_runtime::batch::Position;
 use millstream_runtime::clock::SystemClock;
 use millstream_runtime::environment::Environment;
-use millstream_runtime::grants::Grants;
+use millstream_runtime::grants::{Grants, HostGrant};
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::plugin::Plugin;
 use millstream_runtime::runner::RunnerKind;
@@ -53,6 +53,9 @@ pub(super) struct RunCase {
     /// What it is granted: secrets and files by name, with their contents.
     #[serde(default)]
     secrets: BTreeMap<String, String>,
+    /// Hosts that it may call, and does.
+    #[serde(default)]
+    http: BTreeSet<HostGrant>,
     #[serde(default)]
     files: BTreeMap<String, String>,
     output: Vec<Expected>,
@@ -111,6 +114,7 @@ async fn outcome(plugin: &Arc<Plugin>, case: &RunCase) -> Result<RunTrialOutcome
         grants: Grants {
             secrets: case.secrets.keys().cloned().collect(),
             files: case.files.keys().map(|name| (name.clone(), name.clone())).collect(),
+            http: case.http.clone(),
         },
         environment: Environment::new(Some(lent.path().join("secrets")), vec![lent.path().join("files")]),
         to: case.to.clone(),

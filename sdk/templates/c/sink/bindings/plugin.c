@@ -29,6 +29,9 @@ extern void __wasm_import_millstream_plugin_config_get(uint8_t *);
 __attribute__((__import_module__("millstream:plugin/timers@0.2.0"), __import_name__("sleep")))
 extern void __wasm_import_millstream_plugin_timers_sleep(int64_t, uint8_t *);
 
+__attribute__((__import_module__("millstream:plugin/timers@0.2.0"), __import_name__("stopping")))
+extern int32_t __wasm_import_millstream_plugin_timers_stopping(void);
+
 // Imported Functions from `millstream:plugin/metrics@0.2.0`
 
 __attribute__((__import_module__("millstream:plugin/metrics@0.2.0"), __import_name__("counter")))
@@ -56,6 +59,9 @@ extern void __wasm_import_millstream_plugin_consumer_commit(uint8_t *);
 
 __attribute__((__import_module__("millstream:plugin/consumer@0.2.0"), __import_name__("commit-offsets")))
 extern void __wasm_import_millstream_plugin_consumer_commit_offsets(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("millstream:plugin/consumer@0.2.0"), __import_name__("reject")))
+extern void __wasm_import_millstream_plugin_consumer_reject(uint8_t *, size_t, int32_t, int64_t, uint8_t *, size_t, uint8_t *);
 
 __attribute__((__import_module__("millstream:plugin/consumer@0.2.0"), __import_name__("committed")))
 extern void __wasm_import_millstream_plugin_consumer_committed(uint8_t *, size_t, uint8_t *);
@@ -670,6 +676,11 @@ bool millstream_plugin_timers_sleep(uint64_t milliseconds, millstream_plugin_tim
   }
 }
 
+bool millstream_plugin_timers_stopping(void) {
+  int32_t ret = __wasm_import_millstream_plugin_timers_stopping();
+  return ret;
+}
+
 bool millstream_plugin_metrics_counter(plugin_string_t *name, uint64_t by, millstream_plugin_metrics_error_t *err) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(4*sizeof(void*))];
@@ -977,6 +988,55 @@ bool millstream_plugin_consumer_commit_offsets(millstream_plugin_consumer_list_p
   uint8_t ret_area[(4*sizeof(void*))];
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_millstream_plugin_consumer_commit_offsets((uint8_t *) (*offsets).ptr, (*offsets).len, ptr);
+  millstream_plugin_consumer_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      millstream_plugin_consumer_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          break;
+        }
+        case 1: {
+          variant.val.not_granted = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 4: {
+          variant.val.not_owned = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool millstream_plugin_consumer_reject(millstream_plugin_consumer_topic_partition_t *partition, int64_t offset, plugin_string_t *reason, millstream_plugin_consumer_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_millstream_plugin_consumer_reject((uint8_t *) ((*partition).topic).ptr, ((*partition).topic).len, (int32_t) ((*partition).partition), offset, (uint8_t *) (*reason).ptr, (*reason).len, ptr);
   millstream_plugin_consumer_result_void_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {

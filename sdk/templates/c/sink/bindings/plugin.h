@@ -360,6 +360,8 @@ extern void millstream_plugin_config_get(plugin_string_t *ret);
 // Imported Functions from `millstream:plugin/timers@0.2.0`
 // Waits. What was sent and is not written yet is written before, if it can be.
 extern bool millstream_plugin_timers_sleep(uint64_t milliseconds, millstream_plugin_timers_error_t *err);
+// Whether the plugin is to stop: for one whose waits are not those of this package's interfaces.
+extern bool millstream_plugin_timers_stopping(void);
 
 // Imported Functions from `millstream:plugin/metrics@0.2.0`
 // Adds to a counter.
@@ -382,6 +384,11 @@ extern bool millstream_plugin_consumer_poll_batch(uint32_t max_records, uint32_t
 extern bool millstream_plugin_consumer_commit(millstream_plugin_consumer_error_t *err);
 // Writes what was sent, then commits these offsets. Those that are not named stay as they are.
 extern bool millstream_plugin_consumer_commit_offsets(millstream_plugin_consumer_list_partition_offset_t *offsets, millstream_plugin_consumer_error_t *err);
+// Says that a record which was polled and is not committed is bad. What becomes of it is for the pipeline's `on_error:`:
+// it is written to the dead letter topic in front of the commit that covers it, it is only counted, or the plugin is
+// stopped, and nothing from this record on is committed. Of what was polled before the last poll, 16 MiB are kept for
+// this; an older record is `invalid`.
+extern bool millstream_plugin_consumer_reject(millstream_plugin_consumer_topic_partition_t *partition, int64_t offset, plugin_string_t *reason, millstream_plugin_consumer_error_t *err);
 // What the group has committed of these partitions, in their order: the next offset to be read; none, if nothing.
 extern bool millstream_plugin_consumer_committed(millstream_plugin_consumer_list_topic_partition_t *partitions, plugin_list_option_s64_t *ret, millstream_plugin_consumer_error_t *err);
 // Goes on reading a partition there. What is polled next of it comes from there.

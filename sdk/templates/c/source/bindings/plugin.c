@@ -18,6 +18,9 @@ extern void __wasm_import_millstream_plugin_config_get(uint8_t *);
 __attribute__((__import_module__("millstream:plugin/timers@0.2.0"), __import_name__("sleep")))
 extern void __wasm_import_millstream_plugin_timers_sleep(int64_t, uint8_t *);
 
+__attribute__((__import_module__("millstream:plugin/timers@0.2.0"), __import_name__("stopping")))
+extern int32_t __wasm_import_millstream_plugin_timers_stopping(void);
+
 // Imported Functions from `millstream:plugin/metrics@0.2.0`
 
 __attribute__((__import_module__("millstream:plugin/metrics@0.2.0"), __import_name__("counter")))
@@ -360,6 +363,11 @@ bool millstream_plugin_timers_sleep(uint64_t milliseconds, millstream_plugin_tim
     *err = result.val.err;
     return 0;
   }
+}
+
+bool millstream_plugin_timers_stopping(void) {
+  int32_t ret = __wasm_import_millstream_plugin_timers_stopping();
+  return ret;
 }
 
 bool millstream_plugin_metrics_counter(plugin_string_t *name, uint64_t by, millstream_plugin_metrics_error_t *err) {

@@ -216,6 +216,8 @@ extern void millstream_plugin_config_get(plugin_string_t *ret);
 // Imported Functions from `millstream:plugin/timers@0.2.0`
 // Waits. What was sent and is not written yet is written before, if it can be.
 extern bool millstream_plugin_timers_sleep(uint64_t milliseconds, millstream_plugin_timers_error_t *err);
+// Whether the plugin is to stop: for one whose waits are not those of this package's interfaces.
+extern bool millstream_plugin_timers_stopping(void);
 
 // Imported Functions from `millstream:plugin/metrics@0.2.0`
 // Adds to a counter.

@@ -552,6 +552,64 @@ return result4
 
 }
 
+//go:wasmimport millstream:plugin/consumer@0.2.0 reject
+func wasm_import_reject(arg0 uintptr, arg1 uint32, arg2 int32, arg3 int64, arg4 uintptr, arg5 uint32, arg6 uintptr) 
+
+func Reject(partition TopicPartition, offset int64, reason string) witTypes.Result[witTypes.Unit, Error] {
+        pinner := &runtime.Pinner{}
+defer pinner.Unpin()
+
+        returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
+        utf8 := unsafe.Pointer(unsafe.StringData((partition).Topic))
+pinner.Pin(utf8)
+utf80 := unsafe.Pointer(unsafe.StringData(reason))
+pinner.Pin(utf80)
+wasm_import_reject(uintptr(utf8), uint32(len((partition).Topic)), int32((partition).Partition), offset, uintptr(utf80), uint32(len(reason)), returnArea)
+var result witTypes.Result[witTypes.Unit, Error]
+switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+case 0:
+        
+        result = witTypes.Ok[witTypes.Unit, Error](witTypes.Unit{})
+case 1:
+        var variant Error
+switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))) {
+case 0:
+        
+        variant = MakeErrorStopping()
+
+case 1:
+        value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+        variant = MakeErrorNotGranted(value)
+
+case 2:
+        value1 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+        variant = MakeErrorInvalid(value1)
+
+case 3:
+        value2 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+        variant = MakeErrorUnavailable(value2)
+
+case 4:
+        value3 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+        variant = MakeErrorNotOwned(value3)
+
+default:
+        panic("unreachable")
+}
+
+        result = witTypes.Err[witTypes.Unit, Error](variant)
+default:
+        panic("unreachable")
+}
+result4 := result;
+return result4
+
+}
+
 //go:wasmimport millstream:plugin/consumer@0.2.0 committed
 func wasm_import_committed(arg0 uintptr, arg1 uint32, arg2 uintptr) 
 

@@ -84,3 +84,14 @@ result0 := result;
 return result0
 
 }
+
+//go:wasmimport millstream:plugin/timers@0.2.0 stopping
+func wasm_import_stopping() int32
+
+func Stopping() bool {
+        
+        
+        result := wasm_import_stopping()
+return (result != 0)
+
+}
