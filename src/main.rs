@@ -6,6 +6,7 @@ mod client;
 mod compile_plugin;
 mod node;
 mod record_json;
+mod regular_file;
 mod signature;
 
 use std::process::ExitCode;

@@ -19,8 +19,7 @@ mod private_key;
 mod trusted_keys;
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -30,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::private_key::PrivateKey;
 pub(crate) use self::trusted_keys::{KeysError, TrustedKeys, is_key_name};
+use crate::regular_file;
 
 /// The header of an upload: the base64 of the signature's file.
 pub(crate) const SIGNATURE_HEADER: &str = "millstream-signature";
@@ -198,14 +198,10 @@ pub(crate) fn signature_path(component: &Path) -> PathBuf {
 
 /// The signature's file of the component in that file, if there is one.
 pub(crate) fn read_beside(component: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(signature_path(component)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file?,
-    };
-    let mut text = Vec::new();
-    // So long that it is refused for it.
-    file.take(SIGNATURE_BYTES_MAX as u64 + 1).read_to_end(&mut text)?;
-    Ok(Some(text))
+    match regular_file::read(&signature_path(component), SIGNATURE_BYTES_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        text => text.map(Some),
+    }
 }
 
 /// What is signed.

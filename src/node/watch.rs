@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use super::deploy::DeployRequest;
 use super::{NodeState, PluginStoreError};
+use crate::regular_file;
 use crate::signature::{read_beside, signature_path};
 
 /// A file is read when nothing has changed for so long: writing it takes a moment.
@@ -146,7 +147,7 @@ impl NodeState {
         let state = Arc::clone(self);
         let stored = move || -> Result<String, PluginStoreError> {
             let fail = |source| PluginStoreError::Io { action: "read", path: path.clone(), source };
-            let bytes = fs::read(&path).map_err(fail)?;
+            let bytes = regular_file::read(&path, COMPONENT_BYTES_MAX).map_err(fail)?;
             let sha256 = super::plugin_hash(&bytes);
             let signature = read_beside(&path).map_err(fail)?;
             state.put_plugin(&sha256, &bytes, signature.as_deref())?;

@@ -1,7 +1,7 @@
 //! A key to sign with. Its file is for its owner alone; nothing prints it.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use ed25519_dalek::{SECRET_KEY_LENGTH, Signer as _, SigningKey};
 
 use super::{KeyId, Signature, message};
+use crate::regular_file;
 
 const FORMAT: &str = "millstream-signing-key: 1";
 const FILE_BYTES_MAX: u64 = 1024;
@@ -40,7 +41,7 @@ impl PrivateKey {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self, PrivateKeyError> {
-        let file = File::open(path)?;
+        let file = regular_file::open(path)?;
         if file.metadata()?.permissions().mode() & OTHERS != 0 {
             return Err(PrivateKeyError::Readable);
         }

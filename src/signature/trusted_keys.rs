@@ -1,8 +1,6 @@
 //! The list of trusted keys: a line for each, with its name and the base64 of the public key. `#` begins a comment.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -10,9 +8,10 @@ use base64::prelude::BASE64_STANDARD;
 use ed25519_dalek::{PUBLIC_KEY_LENGTH, VerifyingKey};
 
 use super::KeyId;
+use crate::regular_file;
 
 const KEYS_MAX: usize = 256;
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+const FILE_BYTES_MAX: usize = 64 * 1024;
 const NAME_BYTES_MAX: usize = 100;
 
 /// Keys by their ids, with their names.
@@ -32,13 +31,12 @@ pub(crate) enum KeysError {
 
 impl TrustedKeys {
     pub(crate) fn read(path: &Path) -> Result<Self, KeysError> {
-        let failed = |error: io::Error| KeysError::Read { path: path.to_owned(), reason: error.to_string() };
-        let mut text = String::new();
-        let file = File::open(path).map_err(failed)?;
-        file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
+        let failed = |reason: String| KeysError::Read { path: path.to_owned(), reason };
+        let text = regular_file::read(path, FILE_BYTES_MAX).map_err(|error| failed(error.to_string()))?;
+        if text.len() > FILE_BYTES_MAX {
             return Err(KeysError::TooMany { path: path.to_owned() });
         }
+        let text = String::from_utf8(text).map_err(|error| failed(error.to_string()))?;
         let mut keys = Self::default();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split('#').next().unwrap_or_default().trim();

@@ -141,11 +141,22 @@ fn a_watched_file_is_deployed_when_its_signature_comes() {
     desk.sign("filter.wasm", "release");
     succeed(&apply(&node, &desk.path("pipeline.yaml")));
     fs::create_dir_all(watched.join("p")).expect("it can be made");
+    // Opening a pipe would wait for whoever writes to it.
+    let pipe = watched.join("p/f.wasm.sig");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("it can be made");
     desk.component("watched/p/f.wasm", 1);
-    let told = until(|| status(&node)["not_deployed"][0]["error"].is_string());
-    assert!(told, "{:#}\n{}", status(&node), node.stderr());
-    let error = status(&node)["not_deployed"][0]["error"].to_string();
-    assert!(error.contains("it has no signature"), "{error}");
+    let of_pipe = || {
+        let error = status(&node)["not_deployed"][0]["error"].to_string();
+        error.contains("it is not a regular file")
+    };
+    assert!(until(of_pipe), "{:#}\n{}", status(&node), node.stderr());
+    fs::remove_file(&pipe).expect("it can be removed");
+    let told = || {
+        let error = status(&node)["not_deployed"][0]["error"].to_string();
+        error.contains("it has no signature")
+    };
+    assert!(until(told), "{:#}\n{}", status(&node), node.stderr());
     desk.sign("watched/p/f.wasm", "release");
     let number = || stage_of(&status(&node), "s")["plugins"][0]["number"].clone();
     assert!(until(|| number() == 2), "{:#}\n{}", status(&node), node.stderr());
@@ -170,6 +181,17 @@ fn a_signature_is_inspected_without_a_node() {
     // No key is overwritten, and none is shown.
     let again = millstream(&["plugin", "keygen", &desk.text("release")]);
     refused(&again, "can't write");
+    // Also if one of the two files is left: the other is not made then.
+    let public = fs::read(desk.path("release.pub")).expect("it is there");
+    fs::remove_file(desk.path("release")).expect("it can be removed");
+    refused(&millstream(&["plugin", "keygen", &desk.text("release")]), "release.pub");
+    assert_eq!(fs::read(desk.path("release.pub")).expect("it is there"), public);
+    assert!(!desk.path("release").exists());
+    fs::remove_file(desk.path("other.pub")).expect("it can be removed");
+    let secret = fs::read(desk.path("other")).expect("it is there");
+    refused(&millstream(&["plugin", "keygen", &desk.text("other")]), "can't write");
+    assert_eq!(fs::read(desk.path("other")).expect("it is there"), secret);
+    assert!(!desk.path("other.pub").exists());
     let open = millstream(&["plugin", "sign", &component, "--key", &desk.text("trusted")]);
     refused(&open, "others than its owner can read it");
 }

@@ -1,6 +1,7 @@
 //! `millstream plugin keygen|sign`: keys, and signatures of plugins.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -44,9 +45,17 @@ pub(super) fn keygen(args: &PluginKeygenArgs, output: &mut Output) -> Result<(),
     let failed = |reason: String| Failure::Plugin { path: args.file.clone(), reason };
     let key = PrivateKey::generate().map_err(|error| failed(error.to_string()))?;
     let public = args.file.with_added_extension("pub");
-    // First: without it the other is of no use, and must be made again.
-    key.write(&args.file).map_err(|source| Failure::File { path: args.file.clone(), source })?;
-    write(&public, &key.public_line(&name))?;
+    let unwritten = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Failure::File { path, source }
+    };
+    // Both files are new, or none is made: a public key that lies there may be the only copy of one that nodes trust.
+    let mut public_file = File::create_new(&public).map_err(unwritten(&public))?;
+    if let Err(source) = key.write(&args.file) {
+        fs::remove_file(&public).map_err(unwritten(&public))?;
+        return Err(unwritten(&args.file)(source));
+    }
+    public_file.write_all(key.public_line(&name).as_bytes()).map_err(unwritten(&public))?;
     let id = key.id().to_string();
     if output.json() {
         return output.document(&json!({"private": args.file, "public": public, "name": name, "id": id}));
