@@ -90,6 +90,11 @@ pub(crate) struct DeployOutcome {
 }
 
 impl DeployRequest {
+    /// Nothing else is another than in the active version.
+    fn is_about_limits(&self) -> bool {
+        self.sha256.is_none() && self.config.is_none()
+    }
+
     fn content(&self, active: &Version) -> Result<Content, VersionError> {
         let mut content = active.content();
         if let Some(sha256) = &self.sha256 {
@@ -141,6 +146,7 @@ impl NodeState {
         let change = |versions: &mut Versions| {
             let content = request.content(versions.active())?;
             match request.partitions.clone() {
+                None if request.is_about_limits() => Ok(versions.change_limits(content, now_ms)),
                 None => Ok(versions.deploy(content, now_ms)),
                 Some(partitions) => versions.try_out(content, partitions, now_ms),
             }

@@ -10,6 +10,8 @@
 //!
 //! No version runs with more than `granted`, which the pipeline's file sets whenever it is applied and approvals extend.
 //! What a file has withdrawn comes back neither by itself nor by a rollback.
+//!
+//! Where only limits change, whatever is being tried goes on: a canary, and the return to `previous` after crashes.
 
 mod waiting;
 
@@ -37,7 +39,8 @@ pub(crate) struct Versions {
     pub(crate) versions: Vec<Version>,
     /// The number of that which runs.
     pub(crate) active: u32,
-    /// When that began, in milliseconds since the Unix epoch.
+    /// When that began, in milliseconds since the Unix epoch. Limits that were changed meanwhile don't count as long as
+    /// `previous` is gone back to by itself.
     pub(crate) active_since_ms: i64,
     /// What a rollback returns to.
     pub(crate) previous: Option<u32>,
@@ -177,6 +180,15 @@ impl Versions {
         number
     }
 
+    /// Makes other limits of the active version count. The same ones change nothing.
+    pub(crate) fn change_limits(&mut self, content: Content, now_ms: i64) -> u32 {
+        let number = self.number_of(content, now_ms);
+        if number != self.active {
+            self.activate(number, now_ms);
+        }
+        number
+    }
+
     /// Tries the version of that content on some partitions. A canary that was there before ends.
     pub(crate) fn try_out(
         &mut self,
@@ -286,18 +298,34 @@ impl Versions {
     }
 
     fn activate(&mut self, number: u32, now_ms: i64) {
+        let is_the_same = number != self.active && self.differ_in_limits(self.active, number);
         if number != self.active {
-            self.previous = Some(self.active);
+            // New limits are not to blame for what the code does, and the old ones no way back from it.
+            if !(is_the_same && self.returns_to_another(now_ms)) {
+                self.previous = Some(self.active);
+                self.active_since_ms = now_ms;
+            }
             self.active = number;
-            self.active_since_ms = now_ms;
         }
-        self.canary = None;
+        self.canary = self.canary.take().filter(|canary| is_the_same && canary.version != number);
         // It needs no approval any more.
         let sha256 = &self.active().sha256;
         if self.waiting.as_ref().is_some_and(|waiting| waiting.version.sha256 == *sha256) {
             self.waiting = None;
         }
         self.forget_old();
+    }
+
+    /// Whether the active version, if it crashed now, would be taken back for one that differs in more than limits.
+    fn returns_to_another(&self, now_ms: i64) -> bool {
+        let other = self.previous.filter(|previous| !self.differ_in_limits(self.active, *previous));
+        other.is_some() && now_ms < self.active_since_ms.saturating_add(PROBATION_MS)
+    }
+
+    /// Whether these two differ in nothing else.
+    fn differ_in_limits(&self, one: u32, other: u32) -> bool {
+        let (Some(one), Some(other)) = (self.version(one), self.version(other)) else { return false };
+        one.is(&Content { limits: one.limits.clone(), ..other.content() })
     }
 
     fn forget_old(&mut self) {

@@ -74,6 +74,45 @@ fn a_version_that_crashed_says_so_and_is_not_returned_to() {
     assert_eq!(versions.version(2).unwrap().taken_back, None);
 }
 
+/// Symptom: after `plugin limits --set` a new version that crashed was not taken back for the one before, and a canary was
+/// gone. Cause: other limits are another version, and the way back led to the same code with the old ones. Fix: where
+/// only limits change, the way back and the canary stay.
+#[test]
+fn other_limits_leave_the_way_back_and_the_canary() {
+    let limited = |hash: &str, call_timeout_ms| Content {
+        limits: PluginLimits { call_timeout_ms, ..PluginLimits::default() },
+        ..content(hash)
+    };
+    let mut versions = Versions::first(content("a"), 1);
+    versions.deploy(content("b"), 2);
+    versions.try_out(content("c"), BTreeSet::from([0]), 3).unwrap();
+    assert_eq!(versions.change_limits(limited("b", 7), 4), 4);
+    assert_eq!(numbers(&versions), (4, Some(1), Some(3)));
+    assert_eq!(versions.to_runtime().previous.unwrap().1, 2 + PROBATION_MS);
+    assert_eq!(versions.change_limits(limited("b", 7), 5), 4, "they are as they were");
+    assert_eq!(numbers(&versions), (4, Some(1), Some(3)));
+    // A file that differs in limits does the same, and so does a rollback that undoes them.
+    versions.apply(limited("b", 8), 6);
+    assert_eq!(numbers(&versions), (5, Some(1), Some(3)));
+    assert_eq!(versions.roll_back(Some(2), 7), Ok(2));
+    assert_eq!(numbers(&versions), (2, Some(1), Some(3)));
+    assert!(versions.taken_back(2, 1, "trap", 8));
+    assert_eq!(numbers(&versions), (1, None, Some(3)));
+    // Where there is no way back to other code, or not any more, new limits can be gone back from.
+    versions.change_limits(limited("a", 7), 9);
+    assert_eq!(numbers(&versions), (6, Some(1), Some(3)));
+    assert_eq!((versions.roll_back(Some(1), 10), versions.previous), (Ok(1), Some(6)));
+    versions.deploy(content("d"), 11);
+    assert_eq!(numbers(&versions), (7, Some(1), None), "another component ends the canary");
+    versions.change_limits(limited("d", 7), 11 + PROBATION_MS);
+    assert_eq!(numbers(&versions), (8, Some(7), None));
+    assert_eq!(versions.active_since_ms, 11 + PROBATION_MS);
+    // The canary has become the active version.
+    versions.try_out(limited("d", 9), BTreeSet::from([0]), 12 + PROBATION_MS).unwrap();
+    assert_eq!(versions.change_limits(limited("d", 9), 13 + PROBATION_MS), 9);
+    assert_eq!(versions.canary, None);
+}
+
 #[test]
 fn old_versions_are_forgotten_and_what_runs_is_not() {
     let mut versions = Versions::first(content("0"), 0);
