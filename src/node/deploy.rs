@@ -32,6 +32,9 @@ pub(crate) struct DeployRequest {
     /// Try it on these partitions of the stages' input only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) partitions: Option<BTreeSet<i32>>,
+    /// The component lies in the watched directory. Nobody says so from outside.
+    #[serde(skip)]
+    pub(crate) is_watched: bool,
 }
 
 /// Which version is wanted back.
@@ -95,6 +98,13 @@ impl DeployRequest {
         self.sha256.is_none() && self.config.is_none()
     }
 
+    /// Where the component lies, for when the node starts again.
+    fn take_down(&self, versions: &mut Versions) {
+        if let (true, Some(sha256)) = (self.is_watched, &self.sha256) {
+            versions.watch(sha256);
+        }
+    }
+
     fn content(&self, active: &Version) -> Result<Content, VersionError> {
         let mut content = active.content();
         if let Some(sha256) = &self.sha256 {
@@ -145,6 +155,7 @@ impl NodeState {
         let applying = Arc::clone(&self.applying).lock_owned().await;
         let change = |versions: &mut Versions| {
             let content = request.content(versions.active())?;
+            request.take_down(versions);
             match request.partitions.clone() {
                 None if request.is_about_limits() => Ok(versions.change_limits(content, now_ms)),
                 None => Ok(versions.deploy(content, now_ms)),
@@ -159,6 +170,7 @@ impl NodeState {
         let mut document = changed.before;
         let versions = document.versions.get_mut(plugin).expect("it was changed before");
         let content = request.content(versions.active())?;
+        request.take_down(versions);
         let version = versions.wait(content, needs, now_ms);
         let waiting = versions.waiting.as_ref().map(|waiting| Waiting::new(pipeline, plugin, waiting));
         self.write_down(applying, pipeline, document, changed.checked.replaces).await?;
@@ -190,6 +202,21 @@ impl NodeState {
         let version = versions_of(&mut document, pipeline, plugin)?.reject(request.version)?;
         self.write_down(applying, pipeline, document, replaces).await?;
         Ok(unchanged(pipeline, plugin, version))
+    }
+
+    /// What runs lies in the watched directory, too: nobody wants it deployed again when something else runs.
+    pub(super) async fn take_down_watched(
+        self: &Arc<Self>,
+        pipeline: &str,
+        plugin: &str,
+        sha256: &str,
+    ) -> Result<(), PipelineError> {
+        let applying = Arc::clone(&self.applying).lock_owned().await;
+        let (mut document, replaces) = self.document(pipeline)?;
+        match versions_of(&mut document, pipeline, plugin)?.watch(sha256) {
+            true => self.write_down(applying, pipeline, document, replaces).await,
+            false => Ok(()),
+        }
     }
 
     pub(crate) async fn promote(

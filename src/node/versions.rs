@@ -14,8 +14,9 @@
 //! Where only limits change, whatever is being tried goes on: a canary, and the return to `previous` after crashes.
 
 mod waiting;
+mod watched;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use millstream_runtime::grants::{Grants, GrantsError};
 use millstream_runtime::limits::PluginLimits;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use self::waiting::WaitingVersion;
+pub(crate) use self::watched::Found;
 
 /// Versions that are remembered, besides those that run.
 const VERSIONS_MAX: usize = 32;
@@ -51,9 +53,12 @@ pub(crate) struct Versions {
     /// Needs more than that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) waiting: Option<WaitingVersion>,
-    /// The sha-256 of the version that was rejected last: a directory that still has it is no reason to ask again.
+    /// The sha-256 of those that were rejected last: a directory that still has one is no reason to ask again.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub(crate) rejections: VecDeque<String>,
+    /// The sha-256 of what was taken from the watched directory last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) rejected: Option<String>,
+    pub(crate) watched: Option<String>,
     /// The highest number that was given: one that somebody has looked at never becomes another version's.
     #[serde(default)]
     pub(crate) numbered: u32,
@@ -148,7 +153,8 @@ impl Versions {
             canary: None,
             granted,
             waiting: None,
-            rejected: None,
+            rejections: VecDeque::new(),
+            watched: None,
             numbered: 1,
         }
     }

@@ -5,7 +5,8 @@
 //!                                                                   been quiet for a moment, deploys what is new
 //! ```
 //!
-//! What counts is a file's content: a touch deploys nothing, and what runs already is not deployed again. A file that is
+//! What counts is a file's content: a touch deploys nothing, and neither what runs already nor what was deployed from
+//! here before is deployed again, also after a restart. A file that is
 //! no plugin, or that its pipeline can't run, changes nothing; why stands in the status until the file is another.
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::deploy::DeployRequest;
-use super::{NodeState, PluginStoreError};
+use super::{NodeState, PluginStoreError, versions};
 use crate::regular_file;
 use crate::signature::{read_beside, signature_path};
 
@@ -159,17 +160,16 @@ impl NodeState {
         let runs = runs.and_then(|(_, mut versions)| versions.remove(plugin));
         if let Some(versions) = runs {
             // A node that starts finds what it has deployed before, or asked somebody about.
-            let waits = versions.waiting.as_ref().map(|waiting| &waiting.version.sha256);
-            if versions.active().sha256 == sha256 || waits == Some(&sha256) {
-                return Ok(());
-            }
-            if versions.rejected.as_ref() == Some(&sha256) {
-                return Err(
-                    "it was rejected: `millstream plugin deploy` asks for approval once more".to_owned()
-                );
+            match versions.found(&sha256) {
+                versions::Found::New => {}
+                versions::Found::Settled => {
+                    let taken_down = self.take_down_watched(pipeline, plugin, &sha256).await;
+                    return taken_down.map_err(|error| error.to_text());
+                }
+                versions::Found::Done(reason) => return Err(reason.to_owned()),
             }
         }
-        let request = DeployRequest { sha256: Some(sha256), ..DeployRequest::default() };
+        let request = DeployRequest { sha256: Some(sha256), is_watched: true, ..DeployRequest::default() };
         let deployed = self.deploy(pipeline, plugin, request).await.map_err(|error| error.to_text())?;
         if deployed.waiting.is_some() {
             // The status has it.

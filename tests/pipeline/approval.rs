@@ -151,6 +151,33 @@ fn what_waits_is_kept_and_what_is_rejected_is_not() {
     assert_eq!(components(&node), 1, "the rejected component is gone");
 }
 
+/// Symptom: a component in the watched directory that nobody had approved ran after a restart, with the grants of the one
+/// that was approved in its place.
+#[test]
+fn a_watched_file_does_not_come_back_in_the_place_of_what_was_approved() {
+    let watched = TempDir::new().expect("a temporary directory");
+    let settings = Settings::default().with("plugin.watch.dir", &super::text(watched.path()));
+    let (node, _secrets) = node_with_secret(settings);
+    let (_dir, file) = file("");
+    succeed(&apply(&node, &file));
+    // A component that does the same: a custom section is for anyone.
+    let mut other = fs::read(SECRETIVE).expect("the guest is there");
+    other.extend([0, 3, 1, b'n', 7]);
+    fs::create_dir(watched.path().join("p")).expect("it can be made");
+    fs::write(watched.path().join("p/f.wasm"), other).expect("it can be written");
+    let waits = || status(&node)["waiting"][0]["version"] == 2;
+    assert!(until(waits), "{:#}\n{}", status(&node), node.stderr());
+    refused(&plugin(&node, &["deploy", "p/f", SECRETIVE]), WAITS, "version 3 waits for approval");
+    succeed(&plugin(&node, &["approve", "p/f", "--version", "3", "--secret", "token", "--json"]));
+    let node = node.stop().start();
+    let told = until(|| status(&node)["not_deployed"][0]["error"].is_string());
+    assert!(told, "{:#}\n{}", status(&node), node.stderr());
+    let error = status(&node)["not_deployed"][0]["error"].to_string();
+    assert!(error.contains("it was here before what runs now"), "{error}");
+    assert_eq!(versions(&node)["active"], 3);
+    passes(&node, "one", "s3cret one");
+}
+
 #[test]
 fn a_file_that_differs_in_its_grants_is_another_version() {
     let (node, _secrets) = node_with_secret(Settings::default());

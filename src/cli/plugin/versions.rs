@@ -108,7 +108,7 @@ pub(super) fn deploy(args: &PluginDeployArgs, output: &mut Output) -> Result<(),
     client.put_plugin(&sha256, &bytes, &path)?;
     let partitions = args.partitions.as_ref().map(|partitions| partitions.iter().copied().collect());
     let config = args.config.clone();
-    let request = DeployRequest { sha256: Some(sha256), config, partitions, limits: None };
+    let request = DeployRequest { sha256: Some(sha256), config, partitions, ..DeployRequest::default() };
     let outcome = client.post(&path_of(name, "deploy"), &request)?;
     let done = if args.partitions.is_some() { "is tried" } else { "runs" };
     report(name, &outcome, done, output)

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Content, Version, VersionError, Versions};
 
+/// Rejected components that are remembered.
+const REJECTED_MAX: usize = 16;
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WaitingVersion {
     #[serde(flatten)]
@@ -33,9 +36,7 @@ impl WaitingVersion {
 impl Versions {
     /// Lets a version wait. The number comes back, which is that of the one before if it is the same.
     pub(crate) fn wait(&mut self, content: Content, needs: BTreeSet<Capability>, now_ms: i64) -> u32 {
-        if self.rejected.as_ref() == Some(&content.sha256) {
-            self.rejected = None;
-        }
+        self.rejections.retain(|rejected| *rejected != content.sha256);
         let known = self.waiting.take().filter(|waiting| waiting.version.is(&content));
         let version = match known {
             Some(known) => known.version,
@@ -72,7 +73,10 @@ impl Versions {
     /// Drops the version that waits.
     pub(crate) fn reject(&mut self, number: Option<u32>) -> Result<u32, VersionError> {
         let WaitingVersion { version, .. } = self.take_waiting(number)?;
-        self.rejected = Some(version.sha256);
+        if self.rejections.len() == REJECTED_MAX {
+            self.rejections.pop_front();
+        }
+        self.rejections.push_back(version.sha256);
         Ok(version.number)
     }
 

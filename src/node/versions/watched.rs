@@ -26,12 +26,10 @@ impl Versions {
             return Found::New;
         }
         let mut versions = self.versions.iter();
-        Found::Done(
-            match versions.any(|version| version.sha256 == sha256 && version.taken_back.is_some()) {
-                true => "it crashed, and was taken back: `millstream plugin deploy` runs it again",
-                false => "it was here before what runs now: `millstream plugin deploy` runs it",
-            },
-        )
+        Found::Done(match versions.any(|version| version.sha256 == sha256 && version.taken_back.is_some()) {
+            true => "it crashed, and was taken back: `millstream plugin deploy` runs it again",
+            false => "it was here before what runs now: `millstream plugin deploy` runs it",
+        })
     }
 
     /// That component lies in the directory, and was dealt with. False if that is known.
