@@ -171,14 +171,14 @@ impl NodeState {
         let versions = document.versions.get_mut(plugin).expect("it was changed before");
         let content = request.content(versions.active())?;
         request.take_down(versions);
-        let version = versions.wait(content, needs, now_ms);
+        let version = versions.wait(content, needs, request.partitions, now_ms);
         let waiting = versions.waiting.as_ref().map(|waiting| Waiting::new(pipeline, plugin, waiting));
         self.write_down(applying, pipeline, document, changed.checked.replaces).await?;
         tracing::warn!(pipeline, plugin, version, "a version waits for approval");
         Ok(DeployOutcome { waiting, ..unchanged(pipeline, plugin, version) })
     }
 
-    /// Grants what the version that waits needs, and runs it.
+    /// Grants what the version that waits needs, and runs it, or tries it where its deployment said.
     pub(crate) async fn approve(
         self: &Arc<Self>,
         pipeline: &str,

@@ -147,7 +147,7 @@ mod tests {
         let mut document = PipelineDocument::read(&old()).unwrap();
         let versions = document.versions.get_mut("f").unwrap();
         let content = Content { sha256: "b".to_owned(), ..versions.active().content() };
-        versions.wait(content, [Capability::Files].into(), 2);
+        versions.wait(content, [Capability::Files].into(), None, 2);
         let hashes = |document: &PipelineDocument| {
             document.clone().hashes().collect::<std::collections::BTreeSet<_>>()
         };

@@ -5,7 +5,8 @@
 //! apply, deploy ──> a new version, or one that was there before ──> active      the one before becomes `previous`
 //! deploy --partitions ──> canary ── promote ──> active
 //! rollback, crashes ──> previous ──> active
-//! deploy of what needs more than is granted ──> waiting ── approve ──> active, or canary; reject ──> gone
+//! deploy of what needs more than is granted ──> waiting ── approve ──> active, or the canary that it was to be;
+//!                                                       reject ──> gone
 //! ```
 //!
 //! No version runs with more than `granted`, which the pipeline's file sets whenever it is applied and approvals extend.

@@ -168,12 +168,12 @@ fn a_version_waits_and_is_approved() {
     let runs = versions.to_runtime();
     assert_eq!(versions.approve(None, &secrets(&["b"]), 2), Err(VersionError::NoneWaits));
     let wanted = Content { grants: secrets(&["a"]), ..content("b") };
-    assert_eq!(versions.wait(wanted.clone(), needs(), 2), 2);
-    assert_eq!(versions.wait(wanted, needs(), 3), 2, "the same waits already");
+    assert_eq!(versions.wait(wanted.clone(), needs(), None, 2), 2);
+    assert_eq!(versions.wait(wanted, needs(), None, 3), 2, "the same waits already");
     assert_eq!(versions.to_runtime(), runs, "nothing that runs has changed");
     assert_eq!(versions.roll_back(Some(2), 3), Err(VersionError::Waits(2)));
     // A newer one takes its place, and never its number.
-    assert_eq!(versions.wait(content("c"), needs(), 4), 3);
+    assert_eq!(versions.wait(content("c"), needs(), None, 4), 3);
     let another = Err(VersionError::AnotherWaits { asked: 2, waits: 3 });
     assert_eq!(versions.approve(Some(2), &secrets(&["b"]), 5), another);
     assert_eq!(versions.reject(Some(2)), another);
@@ -193,9 +193,27 @@ fn a_version_waits_and_is_approved() {
 }
 
 #[test]
+fn a_version_that_was_to_be_tried_is_tried_when_it_is_approved() {
+    let mut versions = Versions::first(content("a"), 1);
+    let partitions = BTreeSet::from([0, 2]);
+    versions.wait(content("b"), needs(), Some(partitions.clone()), 2);
+    assert_eq!(versions.approve(None, &secrets(&["s"]), 3), Ok(2));
+    assert_eq!((numbers(&versions), versions.active_since_ms), ((1, None, Some(2)), 1));
+    let (tried, on) = versions.to_runtime().canary.unwrap();
+    assert_eq!((tried.grants, on), (secrets(&["s"]), partitions));
+    assert_eq!(versions.promote(4), Ok(2));
+    assert_eq!(numbers(&versions), (2, Some(1), None));
+    // Deployed once more, it is to run everywhere.
+    versions.wait(content("c"), needs(), Some(BTreeSet::from([0])), 5);
+    versions.wait(content("c"), needs(), None, 6);
+    versions.approve(None, &secrets(&["s"]), 7).unwrap();
+    assert_eq!(versions.canary, None);
+}
+
+#[test]
 fn an_approval_does_not_bring_back_what_was_withdrawn_while_it_was_waited_for() {
     let mut versions = Versions::first(Content { grants: secrets(&["a"]), ..content("a") }, 1);
-    versions.wait(Content { grants: secrets(&["a"]), ..content("b") }, needs(), 2);
+    versions.wait(Content { grants: secrets(&["a"]), ..content("b") }, needs(), None, 2);
     versions.apply(content("a"), 3);
     versions.approve(None, &secrets(&["b"]), 4).unwrap();
     assert_eq!(versions.active().grants, secrets(&["b"]));
@@ -205,10 +223,10 @@ fn an_approval_does_not_bring_back_what_was_withdrawn_while_it_was_waited_for() 
 fn what_is_rejected_is_remembered_and_its_number_is_not_given_again() {
     let mut versions = Versions::first(content("a"), 1);
     assert_eq!(versions.reject(None), Err(VersionError::NoneWaits));
-    versions.wait(content("b"), needs(), 2);
+    versions.wait(content("b"), needs(), None, 2);
     assert_eq!(versions.reject(None), Ok(2));
     assert_eq!((&versions.rejections, &versions.waiting), (&["b".to_owned()].into(), &None));
-    assert_eq!(versions.wait(content("b"), needs(), 3), 3);
+    assert_eq!(versions.wait(content("b"), needs(), None, 3), 3);
     assert_eq!(versions.found("b"), Found::Settled, "it is asked for once more");
     // The file has granted what it needs.
     versions.apply(Content { grants: secrets(&["b"]), ..content("b") }, 4);
@@ -223,9 +241,9 @@ fn what_lies_in_the_watched_directory_is_taken_once() {
     let mut versions = Versions::first(content("a"), 1);
     assert_eq!(versions.found("x"), Found::New);
     assert!(versions.watch("x"));
-    versions.wait(content("x"), needs(), 2);
+    versions.wait(content("x"), needs(), None, 2);
     assert_eq!(versions.found("x"), Found::Settled);
-    versions.wait(content("y"), needs(), 3);
+    versions.wait(content("y"), needs(), None, 3);
     versions.approve(None, &secrets(&["s"]), 4).unwrap();
     let mut versions: Versions = serde_json::from_str(&serde_json::to_string(&versions).unwrap()).unwrap();
     let done = |versions: &Versions, hash: &str| match versions.found(hash) {
@@ -242,7 +260,7 @@ fn what_lies_in_the_watched_directory_is_taken_once() {
     assert!(!versions.watch("z"));
     // Several are rejected, one after the other, and not for ever more of them.
     for number in 0..20 {
-        versions.wait(content(&format!("r{number}")), needs(), 7);
+        versions.wait(content(&format!("r{number}")), needs(), None, 7);
         versions.reject(None).unwrap();
     }
     assert!(done(&versions, "r18").contains("rejected") && done(&versions, "r4").contains("rejected"));
@@ -252,7 +270,7 @@ fn what_lies_in_the_watched_directory_is_taken_once() {
 #[test]
 fn grants_that_are_sent_have_limits() {
     let mut versions = Versions::first(content("a"), 1);
-    versions.wait(content("b"), needs(), 2);
+    versions.wait(content("b"), needs(), None, 2);
     let before = versions.clone();
     assert!(matches!(versions.approve(None, &secrets(&["a\nb"]), 3), Err(VersionError::Grants(_))));
     assert_eq!(versions, before);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use millstream_runtime::grants::{Capability, Grants};
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Version, VersionError, Versions};
+use super::{CanaryVersion, Content, Version, VersionError, Versions};
 
 /// Rejected components that are remembered.
 const REJECTED_MAX: usize = 16;
@@ -17,6 +17,9 @@ pub(crate) struct WaitingVersion {
     pub(crate) version: Version,
     /// Interfaces that it imports and is not granted.
     pub(crate) needs: BTreeSet<Capability>,
+    /// Where it is to be tried when it is approved. Absent: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) partitions: Option<BTreeSet<i32>>,
 }
 
 impl WaitingVersion {
@@ -35,7 +38,13 @@ impl WaitingVersion {
 
 impl Versions {
     /// Lets a version wait. The number comes back, which is that of the one before if it is the same.
-    pub(crate) fn wait(&mut self, content: Content, needs: BTreeSet<Capability>, now_ms: i64) -> u32 {
+    pub(crate) fn wait(
+        &mut self,
+        content: Content,
+        needs: BTreeSet<Capability>,
+        partitions: Option<BTreeSet<i32>>,
+        now_ms: i64,
+    ) -> u32 {
         self.rejections.retain(|rejected| *rejected != content.sha256);
         let known = self.waiting.take().filter(|waiting| waiting.version.is(&content));
         let version = match known {
@@ -43,11 +52,12 @@ impl Versions {
             None => Version::new(self.next_number(), content, now_ms),
         };
         let number = version.number;
-        self.waiting = Some(WaitingVersion { version, needs });
+        self.waiting = Some(WaitingVersion { version, needs, partitions });
         number
     }
 
-    /// Grants the version that waits what the active one has and `grants`, and makes it the active one.
+    /// Grants the version that waits what the active one has and `grants`, and makes it the active one, or tries it where
+    /// it was to be tried.
     /// `number` is that which was looked at.
     pub(crate) fn approve(
         &mut self,
@@ -56,7 +66,7 @@ impl Versions {
         now_ms: i64,
     ) -> Result<u32, VersionError> {
         grants.validate()?;
-        let WaitingVersion { mut version, .. } = self.take_waiting(number)?;
+        let WaitingVersion { mut version, partitions, .. } = self.take_waiting(number)?;
         let number = version.number;
         // Those of when it was deployed may have been withdrawn since.
         version.grants = self.active().grants.clone();
@@ -66,7 +76,10 @@ impl Versions {
         version.deployed_ms = now_ms;
         let place = self.versions.partition_point(|before| before.number < number);
         self.versions.insert(place, version);
-        self.activate(number, now_ms);
+        match partitions {
+            None => self.activate(number, now_ms),
+            Some(partitions) => self.canary = Some(CanaryVersion { version: number, partitions }),
+        }
         Ok(number)
     }
 
