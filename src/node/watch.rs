@@ -147,10 +147,10 @@ impl NodeState {
         let path = path.clone();
         let state = Arc::clone(self);
         let stored = move || -> Result<String, PluginStoreError> {
-            let fail = |source| PluginStoreError::Io { action: "read", path: path.clone(), source };
-            let bytes = regular_file::read(&path, COMPONENT_BYTES_MAX).map_err(fail)?;
+            let fail = |path| move |source| PluginStoreError::Io { action: "read", path, source };
+            let bytes = regular_file::read(&path, COMPONENT_BYTES_MAX).map_err(fail(path.clone()))?;
             let sha256 = super::plugin_hash(&bytes);
-            let signature = read_beside(&path).map_err(fail)?;
+            let signature = read_beside(&path).map_err(fail(signature_path(&path)))?;
             state.put_plugin(&sha256, &bytes, signature.as_deref())?;
             Ok(sha256)
         };

@@ -148,7 +148,7 @@ fn a_watched_file_is_deployed_when_its_signature_comes() {
     desk.component("watched/p/f.wasm", 1);
     let of_pipe = || {
         let error = status(&node)["not_deployed"][0]["error"].to_string();
-        error.contains("it is not a regular file")
+        error.contains("f.wasm.sig: it is not a regular file")
     };
     assert!(until(of_pipe), "{:#}\n{}", status(&node), node.stderr());
     fs::remove_file(&pipe).expect("it can be removed");
