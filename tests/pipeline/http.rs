@@ -268,6 +268,22 @@ fn requests_at_a_time_are_limited() {
     assert!(node.stop().status.success());
 }
 
+/// A method is a text of any length to WASI, and a plugin may have many requests that it never sends.
+#[test]
+fn what_requests_hold_in_the_host_is_limited() {
+    let node = Node::start();
+    let said = outcomes(&node, &["http://a.test"], &json!({ "hoard": 255 }));
+    assert_eq!(
+        said,
+        ["methods [true, true, false, false], authorities [true, true, false, false]", "holds 255"]
+    );
+    let (_dir, file) = caller(&json!({ "http": ["http://a.test"] }).to_string(), &json!({ "hoard": 300 }));
+    succeed(&apply(&node, &file));
+    let reason = "the plugin holds 256 requests, responses, headers and bodies of HTTP";
+    assert!(until(|| status(&node).to_string().contains(reason)), "{:#}\n{}", status(&node), node.stderr());
+    assert!(node.stop().status.success());
+}
+
 #[test]
 fn a_secret_is_sent_and_shown_nowhere() {
     const SECRET: &str = "s3cr3t-of-the-server";

@@ -3,6 +3,7 @@
 mod http;
 mod imports;
 mod references;
+mod resources;
 mod waits;
 
 use std::fs::File;
@@ -247,6 +248,7 @@ pub(crate) fn link_runner(linker: &mut Linker<RunnerState>) -> Result<()> {
     link_wasi(linker)?;
     waits::link(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    resources::link(linker)?;
     bindings::log::add_to_linker::<_, HasSelf<HostState>>(linker, |state| &mut state.host)?;
     imports::config::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
     imports::timers::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;

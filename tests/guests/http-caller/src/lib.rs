@@ -22,6 +22,9 @@ struct Config {
     /// So many requests at a time to the first of the URLs.
     #[serde(default)]
     flood: usize,
+    /// Which names of methods and hosts can be had, and then so many headers at a time.
+    #[serde(default)]
+    hoard: usize,
     /// Whether to go on for ever.
     #[serde(default)]
     repeat: bool,
@@ -37,6 +40,12 @@ fn http_caller(source: &mut Source, config: &Config) -> Result<()> {
     if config.flood > 0 {
         let outcome = flood(&config.urls[0], config.flood);
         source.send(Outgoing::new(outcome))?;
+        return source.flush();
+    }
+    if config.hoard > 0 {
+        source.send(Outgoing::new(names()))?;
+        source.flush()?;
+        source.send(Outgoing::new(hoard(config.hoard)))?;
         return source.flush();
     }
     loop {
@@ -110,6 +119,47 @@ fn flood(url: &str, count: usize) -> String {
     format!(
         "answered {answered}, refused {refused}, while held refused {while_held}, afterwards answered {afterwards}"
     )
+}
+
+/// The lengths of methods and authorities that a request takes.
+#[cfg(target_family = "wasm")]
+fn names() -> String {
+    use wasip2::http::types::{Fields, Method, OutgoingRequest};
+
+    let request = OutgoingRequest::new(Fields::new());
+    let lengths = [5, 32, 33, 1_000_000];
+    let methods = lengths.map(|length| request.set_method(&Method::Other("M".repeat(length))).is_ok());
+    let authorities =
+        [253, 512, 513, 1_000_000].map(|length| request.set_authority(Some(&"a".repeat(length))).is_ok());
+    format!("methods {methods:?}, authorities {authorities:?}")
+}
+
+/// Holds so many headers of each making.
+#[cfg(target_family = "wasm")]
+fn hoard(count: usize) -> String {
+    use wasip2::http::types::Fields;
+
+    let value = || vec![("x".to_owned(), b"y".to_vec())];
+    // What is dropped doesn't count.
+    (0..1000).for_each(|_| drop(Fields::from_list(&value())));
+    let mut held = Vec::new();
+    while held.len() < count {
+        held.push(Fields::new());
+        held.extend(Fields::from_list(&value()));
+        let copies: Vec<_> = held.last().map(Fields::clone).into_iter().collect();
+        held.extend(copies);
+    }
+    format!("holds {}", held.len())
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn names() -> String {
+    String::new()
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn hoard(_: usize) -> String {
+    String::new()
 }
 
 #[cfg(not(target_family = "wasm"))]
