@@ -29,8 +29,8 @@ impl Reach {
             [127, ..] => Self::Loopback,
             [10, ..] | [192, 168, ..] => Self::Private,
             [172, second, ..] if second & 0xf0 == 16 => Self::Private,
-            // Metadata services, of which one lies among the addresses of carriers.
-            [169, 254, ..] | [100, 100, 100, 200] => Self::Special,
+            // Metadata services, of which one lies among the addresses of carriers, and one among the public ones.
+            [169, 254, ..] | [100, 100, 100, 200] | [168, 63, 129, 16] => Self::Special,
             [100, second, ..] if second & 0xc0 == 64 => Self::Private,
             [0 | 224..=255, ..] => Self::Special,
             [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => Self::Special,
@@ -53,8 +53,11 @@ impl Reach {
                 embedded(high, low)
             }
             [0x2002, high, low, ..] => embedded(high, low),
-            // A metadata service.
-            [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] => Self::Special,
+            // Metadata services.
+            [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+            | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+            | [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+            | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => Self::Special,
             [first, ..] if first & 0xfe00 == 0xfc00 => Self::Private,
             // Teredo and other protocols' own, documentation.
             [0x2001, 0..0x200, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..0x1000, ..] => Self::Special,
@@ -88,7 +91,8 @@ mod tests {
             ),
             (
                 Reach::Special,
-                "0.0.0.0 0.1.2.3 169.254.169.254 100.100.100.200 fd00:ec2::254 224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 192.0.0.1 192.0.2.1 \
+                "0.0.0.0 0.1.2.3 169.254.169.254 100.100.100.200 168.63.129.16 fd00:ec2::254 fd20:ce::254 \
+                 fd00:c1::a9fe:a9fe fd00:42::42 ::ffff:168.63.129.16 224.0.0.1 239.1.1.1 240.0.0.1 255.255.255.255 192.0.0.1 192.0.2.1 \
                  198.18.0.1 198.51.100.1 203.0.113.1 192.88.99.1 :: fe80::1 fec0::1 ff02::1 2001:db8::1 2001::1 \
                  3fff::1 100::1 64:ff9b:1::1 ::ffff:169.254.169.254 5f00::1 4000::1",
             ),
