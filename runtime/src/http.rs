@@ -14,6 +14,7 @@ mod address;
 mod body;
 mod connect;
 mod exchange;
+mod share;
 mod tls;
 
 use std::net::{IpAddr, ToSocketAddrs as _};
@@ -27,7 +28,10 @@ use wasmtime_wasi_http::{Error, RequestOptions};
 
 pub use tls::TrustError;
 
+use share::Shares;
+
 pub(crate) use exchange::{Call, Exchanged, STOPPING};
+pub(crate) use share::Share;
 
 /// Requests at a time over all plugins of a node; more wait for their turn, as long as connecting may take.
 const REQUESTS_MAX: usize = 64;
@@ -107,6 +111,7 @@ pub struct HttpClient {
     limits: HttpLimits,
     places: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
+    shares: Shares,
     resolver: Arc<dyn Resolve>,
 }
 
@@ -117,6 +122,11 @@ impl HttpClient {
         Ok(Self::with_tls(tls::connector(ca_file)?, private_networks))
     }
 
+    /// What a plugin may have of all this.
+    pub(crate) fn share(&self, pipeline: &str, plugin: &str) -> Arc<Share> {
+        self.shares.of(pipeline, plugin)
+    }
+
     fn with_tls(tls: TlsConnector, private_networks: bool) -> Self {
         Self {
             tls,
@@ -124,6 +134,7 @@ impl HttpClient {
             limits: HttpLimits::default(),
             places: Arc::new(Semaphore::new(REQUESTS_MAX)),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            shares: Shares::default(),
             resolver: Arc::new(SystemResolver),
         }
     }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::rustls::{self, pki_types::ServerName};
 use wasmtime_wasi_http::Error;
 
 use super::address::Reach;
-use super::{ADDRESSES_MAX, Failure, HttpClient};
+use super::{ADDRESSES_MAX, Failure, HttpClient, Share};
 use crate::grants::{Origin, OriginHost, Scheme};
 
 /// How long an address may take while there is another one.
@@ -25,9 +26,17 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// Whoever asks for a connection, and counts until its look-up is done, even one that it has given up.
+#[derive(Clone)]
+pub(super) struct Asker {
+    pub(super) share: Arc<Share>,
+    /// One of its instance's.
+    pub(super) place: Arc<OwnedSemaphorePermit>,
+}
+
 impl HttpClient {
-    pub(super) async fn connect(&self, origin: &Origin) -> Result<Box<dyn Stream>, Failure> {
-        let addresses = self.addresses(origin).await?;
+    pub(super) async fn connect(&self, origin: &Origin, asker: Asker) -> Result<Box<dyn Stream>, Failure> {
+        let addresses = self.addresses(origin, asker).await?;
         let tcp = dial(&addresses).await?;
         // A request is small, and waits for nothing more.
         let _ = tcp.set_nodelay(true);
@@ -53,19 +62,21 @@ impl HttpClient {
     }
 
     /// Where a host may be connected to.
-    async fn addresses(&self, origin: &Origin) -> Result<Vec<SocketAddr>, Failure> {
+    async fn addresses(&self, origin: &Origin, asker: Asker) -> Result<Vec<SocketAddr>, Failure> {
         let name = match &origin.host {
             // Only a grant of this very address allows it.
             OriginHost::Address(address) => return Ok(vec![SocketAddr::new(*address, origin.port)]),
             OriginHost::Name(name) => name,
         };
-        let place = Arc::clone(&self.lookups).acquire_owned().await;
-        let place = place.expect("nobody closes the semaphore");
+        // Its own before the node's: who waits for it keeps no other plugin waiting.
+        let own = Arc::clone(&asker.share.lookups).acquire_owned().await;
+        let node = Arc::clone(&self.lookups).acquire_owned().await;
+        let [own, node] = [own, node].map(|place| place.expect("nobody closes the semaphore"));
         let (resolver, wanted) = (Arc::clone(&self.resolver), name.clone());
         let found = tokio::task::spawn_blocking(move || {
             let found = resolver.resolve(&wanted);
             // Not before: whoever asked may have gone away long ago.
-            drop(place);
+            drop((own, node, asker));
             found
         });
         let unknown = |reason: String| Error::DnsError { rcode: Some(reason), info_code: None };

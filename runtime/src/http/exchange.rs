@@ -16,7 +16,8 @@ use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use super::body::{ReceivedBody, SentBody};
-use super::{Failure, HEAD_BYTES_MAX, HttpClient};
+use super::connect::Asker;
+use super::{Failure, HEAD_BYTES_MAX, HttpClient, Share};
 use crate::grants::Origin;
 
 /// How long an exchange may go on when its plugin is told to stop: what is left of the plugin's time is for what it makes
@@ -30,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) origin: Origin,
     pub(crate) request: Request<WasiBody>,
     pub(crate) options: Option<RequestOptions>,
+    /// Its plugin's.
+    pub(crate) share: Arc<Share>,
     /// One of its instance's.
     pub(crate) place: OwnedSemaphorePermit,
     /// Tells the instance to stop.
@@ -74,14 +77,20 @@ fn watch(stop: CancellationToken, total: Duration) -> Watch {
 impl HttpClient {
     /// Returns with the head of the response.
     pub(crate) async fn send(self, call: Call) -> Result<Exchanged, Failure> {
-        let Call { origin, mut request, options, place, stop } = call;
+        let Call { origin, mut request, options, share, place, stop } = call;
+        let place = Arc::new(place);
+        let asker = Asker { share: Arc::clone(&share), place: Arc::clone(&place) };
         let limits = self.limits.lowered(options);
         to_origin(&mut request, &origin)?;
         let mut watch = watch(stop, limits.total);
         let exchange = async {
-            let node = timeout(limits.connect, Arc::clone(&self.places).acquire_owned()).await;
-            let node = node.map_err(|_| Error::ConnectionLimitReached)?.expect("nobody closes the semaphore");
-            let connected = timeout(limits.connect, self.connect(&origin)).await;
+            let places = async {
+                let own = Arc::clone(&asker.share.places).acquire_owned().await;
+                [own, Arc::clone(&self.places).acquire_owned().await]
+            };
+            let places = timeout(limits.connect, places).await.map_err(|_| Error::ConnectionLimitReached)?;
+            let places = places.map(|place| place.expect("nobody closes the semaphore"));
+            let connected = timeout(limits.connect, self.connect(&origin, asker)).await;
             let stream = connected.map_err(|_| Error::ConnectionTimeout)??;
             let mut builder = http1::Builder::new();
             builder.max_buf_size(HEAD_BYTES_MAX);
@@ -101,9 +110,9 @@ impl HttpClient {
             let (sent, is_open) =
                 timeout(limits.first_byte, head).await.map_err(|_| Error::ConnectionReadTimeout)?;
             let response = sent.map_err(|error| failed(&error))?;
-            Ok::<_, Failure>((response, is_open.then_some(connection), node))
+            Ok::<_, Failure>((response, is_open.then_some(connection), places))
         };
-        let (response, connection, node) = tokio::select! {
+        let (response, connection, places) = tokio::select! {
             biased;
             over = &mut watch => return Err(over.error().into()),
             exchanged = exchange => exchanged?,
@@ -114,7 +123,6 @@ impl HttpClient {
         }
         let over = Arc::new(OnceLock::new());
         let is_over = Arc::clone(&over);
-        let place = Arc::new(place);
         let held = Arc::clone(&place);
         let response = response.map(|body| {
             ReceivedBody::new(body, limits.response_body_bytes_max, limits.between_bytes, over, place)
@@ -133,7 +141,7 @@ impl HttpClient {
                 }
             }
             // What is left of the response is its instance's alone: whoever doesn't read it keeps nobody else waiting.
-            drop((held, node));
+            drop((held, places, share));
             Ok(())
         };
         Ok((response, Box::new(io)))

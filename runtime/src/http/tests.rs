@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi_http::{Error, RequestOptions};
 
-use super::{Call, Failure, HttpClient, INSTANCE_REQUESTS_MAX, Resolve, STOPPING};
+use super::{Call, Failure, HttpClient, INSTANCE_REQUESTS_MAX, LOOKUPS_MAX, REQUESTS_MAX, Resolve, STOPPING};
 use crate::grants::{Origin, Scheme};
 
 /// Answers each connection on a thread of its own, after it has read the head of a request.
@@ -86,7 +86,7 @@ fn call_with(url: &str, options: Option<RequestOptions>, stop: &CancellationToke
     let body = Full::new(Bytes::from_static(b"hello")).map_err(|never| match never {}).boxed_unsync();
     let request = Request::post(uri).header("x-mine", "1").body(body).unwrap();
     let place = Arc::new(Semaphore::new(INSTANCE_REQUESTS_MAX)).try_acquire_owned().unwrap();
-    Call { origin, request, options, place, stop: stop.clone() }
+    Call { origin, request, options, share: Arc::default(), place, stop: stop.clone() }
 }
 
 /// The whole response, read while its connection moves on.
@@ -258,16 +258,64 @@ async fn names_that_stand_for_private_addresses_are_refused_and_none_is_looked_u
     assert!(matches!(unknown.unwrap_err().error, Error::DnsError { .. }));
 }
 
+/// A resolver that finds nothing for a while.
+struct Hanging;
+
+impl Resolve for Hanging {
+    fn resolve(&self, _: &str) -> std::io::Result<Vec<IpAddr>> {
+        thread::sleep(Duration::from_secs(2));
+        Ok(Vec::new())
+    }
+}
+
+/// A look-up that was given up counts for whoever began it until it is done, also in the next life of the plugin.
+#[tokio::test]
+async fn a_plugin_whose_names_are_not_found_keeps_no_other_from_looking_up() {
+    let address = answers("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let mut client = impatient();
+    let working: Arc<dyn Resolve> = FakeResolver::new(&[&["127.0.0.1"]]);
+    (client.resolver, client.private_networks) = (Arc::new(Hanging), true);
+    let places = Arc::new(Semaphore::new(INSTANCE_REQUESTS_MAX));
+    for (began, places_left) in [(1, 7), (2, 6), (2, 6)] {
+        let mut call = call("http://a.test/");
+        call.share = client.share("p", "a");
+        call.place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let failure = exchange(&client, call).await.map(|got| got.status).unwrap_err();
+        assert!(matches!(failure.error, Error::ConnectionTimeout), "{failure:?}");
+        assert_eq!(client.lookups.available_permits(), LOOKUPS_MAX - began);
+        assert_eq!(places.available_permits(), places_left);
+    }
+    client.resolver = working;
+    let mut call = call(&format!("http://a.test:{}/", address.port()));
+    call.share = client.share("p", "b");
+    assert_eq!(exchange(&client, call).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_plugin_has_a_part_of_the_places() {
+    let half = server(|mut stream, _| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+        thread::sleep(Duration::from_secs(5));
+    });
+    let client = impatient();
+    let ask = |plugin| {
+        let mut call = call(&format!("http://{half}/"));
+        call.share = client.share("p", plugin);
+        client.clone().send(call)
+    };
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        held.push(ask("a").await.unwrap());
+    }
+    let failure = ask("a").await.map(drop).unwrap_err();
+    assert!(matches!(failure.error, Error::ConnectionLimitReached), "{failure:?}");
+    assert!(ask("b").await.is_ok());
+    assert_eq!(client.places.available_permits(), REQUESTS_MAX - 16);
+}
+
 /// A resolver that hangs takes its places and no more.
 #[tokio::test]
 async fn a_name_that_is_not_found_in_time_is_given_up() {
-    struct Hanging;
-    impl Resolve for Hanging {
-        fn resolve(&self, _: &str) -> std::io::Result<Vec<IpAddr>> {
-            thread::sleep(Duration::from_secs(2));
-            Ok(Vec::new())
-        }
-    }
     let mut client = impatient();
     (client.resolver, client.lookups) = (Arc::new(Hanging), Arc::new(Semaphore::new(1)));
     for _ in 0..2 {

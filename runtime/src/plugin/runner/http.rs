@@ -15,7 +15,7 @@ use super::RunnerState;
 use super::references::References;
 use crate::environment::Environment;
 use crate::grants::{HostGrant, Origin, Scheme};
-use crate::http::{Call, Exchanged, Failure, HEAD_BYTES_MAX, INSTANCE_REQUESTS_MAX, STOPPING};
+use crate::http::{Call, Exchanged, Failure, HEAD_BYTES_MAX, INSTANCE_REQUESTS_MAX, STOPPING, Share};
 use crate::plugin::LogLevel;
 use crate::plugin::host::HostState;
 use crate::plugin::log::GuardedLog;
@@ -36,6 +36,7 @@ pub(super) struct Requests {
     environment: Environment,
     granted: BTreeSet<HostGrant>,
     pub(super) references: References,
+    share: Arc<Share>,
     places: Arc<Semaphore>,
     log: Arc<Mutex<GuardedLog>>,
     shared: Arc<StageShared>,
@@ -48,7 +49,10 @@ impl Http {
     pub(super) fn new(session: &Session, host: &HostState) -> Self {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(HEAD_BYTES_MAX);
+        let spec = &session.shared().spec;
+        let plugin = spec.plugins.first().map_or("", |plugin| &plugin.name);
         let requests = Requests {
+            share: session.environment.http.share(&spec.pipeline, plugin),
             environment: session.environment.clone(),
             granted: session.grants().http.clone(),
             references: References::default(),
@@ -137,7 +141,8 @@ impl Requests {
         let mut log = self.log.lock().expect("no code panics while it holds this lock");
         secrets.iter().for_each(|secret| log.hide(secret.as_bytes()));
         drop(log);
-        Ok(Call { origin, request, options, place, stop: self.stop.clone() })
+        let share = Arc::clone(&self.share);
+        Ok(Call { origin, request, options, share, place, stop: self.stop.clone() })
     }
 }
 
