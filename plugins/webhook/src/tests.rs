@@ -45,11 +45,35 @@ fn a_batch_is_posted_and_committed_when_it_is_taken() {
     assert_eq!(request.header_value("authorization"), Some("Bearer [secret token]"));
     let body: serde_json::Value = serde_json::from_slice(request.sent_body()).unwrap();
     let expected = serde_json::json!([
-        {"topic": "in", "partition": 0, "offset": 7, "timestamp": 0, "key": null, "value": {"a": 1}, "headers": {}},
+        {"topic": "in", "partition": 0, "offset": 7, "timestamp": 0, "key": null, "value": {"a": 1}, "headers": []},
         {"topic": "in", "partition": 0, "offset": 8, "timestamp": 0, "key": null, "value": {"base64": "/w=="},
-         "headers": {}},
+         "headers": []},
     ]);
     assert_eq!(body, expected);
+}
+
+#[test]
+fn json_is_carried_as_it_is_and_every_header_is() {
+    let value = "{\"id\": 12345678901234567890123, \"n\":1.10,\n \"b\":1, \"a\":2, \"a\":3}";
+    let body = |format: &str| {
+        let bodies = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&bodies);
+        let test = RunTest::new().message("in", 0, 7, value);
+        let test = test.header("h", "1").header("g", vec![0xff]).header("h", "2").http(move |request| {
+            seen.borrow_mut().push(String::from_utf8(request.sent_body().to_vec()).unwrap());
+            status(200)
+        });
+        let config = config(&format!(r#"{{"format": "{format}"}}"#));
+        assert_eq!(test.sink(|sink| webhook(sink, &config)).result, Ok(()));
+        bodies.take().remove(0)
+    };
+    let sent = body("json");
+    assert!(sent.contains(&format!("\"value\":{value},")), "{sent}");
+    let headers = r#""headers":[{"key":"h","value":"1"},{"key":"g","value":{"base64":"/w=="}},{"key":"h","value":"2"}]"#;
+    assert!(sent.contains(headers), "{sent}");
+    // A line is one.
+    let sent = body("ndjson");
+    assert!(sent.contains(&value.replace('\n', " ")) && sent.lines().count() == 1, "{sent}");
 }
 
 #[test]

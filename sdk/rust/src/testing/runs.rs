@@ -60,6 +60,15 @@ impl RunTest {
         self
     }
 
+    /// One more header of the message that was added last.
+    #[must_use]
+    pub fn header(mut self, key: &str, value: impl Into<Vec<u8>>) -> Self {
+        if let Some(message) = self.0.input.back_mut() {
+            message.headers.push((key.to_owned(), Some(value.into())));
+        }
+        self
+    }
+
     /// The position that a source has saved before.
     #[must_use]
     pub fn position(mut self, position: impl Into<Vec<u8>>) -> Self {
