@@ -9,7 +9,12 @@ use millstream_sdk::prelude::*;
 use millstream_sdk::run::{self, http};
 use serde::{Deserialize, Serialize};
 
-use split::{Split, split};
+use split::{Found, Split, split};
+
+/// A server that wants to be left alone for longer is asked all the same.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// So many answers in a row that nothing can be made of: a server may fail for a while and not say so in its status.
+const BAD_ANSWERS_MAX: u32 = 5;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,15 +83,33 @@ fn http_poll(source: &mut Source, config: &Config) -> Result<()> {
             .map_err(|_| Error::stop("the saved position is none of this plugin's"))?,
         None => Position::default(),
     };
+    let mut bad_answers = 0;
     loop {
         let mut wait = Duration::from_millis(config.interval_ms);
         match request(config, token.as_deref(), &position).send() {
             Ok(response) if response.status() == 304 => {}
             Ok(response) if response.is_retriable() => {
                 log::warn(format!("the server answers {}", response.status()));
-                wait = wait.max(response.retry_after().unwrap_or_default());
+                wait = wait.max(response.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX));
             }
-            Ok(response) => produce(source, config, &mut position, &response.success()?)?,
+            // There is nothing, which is no JSON and no record.
+            Ok(response) if response.is_success() && response.body().is_empty() => bad_answers = 0,
+            Ok(response) => {
+                let response = response.success()?;
+                match records(config, &response) {
+                    Ok(records) => {
+                        produce(source, &mut position, &response, records)?;
+                        bad_answers = 0;
+                    }
+                    Err(reason) => {
+                        bad_answers += 1;
+                        if bad_answers == BAD_ANSWERS_MAX {
+                            return Err(Error::stop(format!("{reason}, {bad_answers} times in a row")));
+                        }
+                        log::warn(reason);
+                    }
+                }
+            }
             // The next time may go better.
             Err(Error::Retry(reason)) => log::warn(reason),
             Err(error) => return Err(error),
@@ -119,19 +142,22 @@ fn request(config: &Config, token: Option<&str>, position: &Position) -> http::R
     request
 }
 
-/// Sends the records of an answer, and in the same commit remembers that.
-fn produce(
-    source: &mut Source,
-    config: &Config,
-    position: &mut Position,
-    response: &http::Response,
-) -> Result<()> {
+fn records<'a>(config: &Config, response: &'a http::Response) -> Result<Vec<Found<'a>>, String> {
     let pointers = split::Pointers {
         items: &config.items,
         key: config.key.as_deref(),
         cursor: config.cursor.as_ref().map(|cursor| cursor.pointer.as_str()),
     };
-    let records = split(response.body(), config.split, &pointers)?;
+    split(response.body(), config.split, &pointers)
+}
+
+/// Sends the records of an answer, and in the same commit remembers that.
+fn produce(
+    source: &mut Source,
+    position: &mut Position,
+    response: &http::Response,
+    records: Vec<Found<'_>>,
+) -> Result<()> {
     run::count("records", records.len() as u64)?;
     let header = |name| response.header(name).map(str::to_owned);
     let cursor = records.iter().rev().find_map(|record| record.cursor.clone());

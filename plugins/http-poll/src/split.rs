@@ -1,8 +1,9 @@
 //! From an answer to records.
 
-use millstream_sdk::prelude::*;
+use std::collections::HashMap;
+
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// What a record is.
 #[derive(Deserialize, Clone, Copy, Default)]
@@ -24,46 +25,64 @@ pub(crate) struct Pointers<'a> {
     pub(crate) cursor: Option<&'a str>,
 }
 
-pub(crate) struct Found {
-    pub(crate) value: Vec<u8>,
+/// A part of the answer, byte by byte.
+pub(crate) struct Found<'a> {
+    pub(crate) value: &'a [u8],
     pub(crate) key: Option<String>,
     pub(crate) cursor: Option<String>,
 }
 
-pub(crate) fn split(body: &[u8], split: Split, pointers: &Pointers<'_>) -> Result<Vec<Found>> {
+/// The error says what is wrong with the answer.
+pub(crate) fn split<'a>(
+    body: &'a [u8],
+    split: Split,
+    pointers: &Pointers<'_>,
+) -> Result<Vec<Found<'a>>, String> {
     match split {
-        Split::None => Ok(vec![found(body.to_vec(), serde_json::from_slice(body).ok().as_ref(), pointers)]),
+        Split::None => Ok(vec![found(body, serde_json::from_slice(body).ok(), pointers)]),
         Split::Lines => {
             let lines = body.split(|&byte| byte == b'\n');
             let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
             let lines = lines.filter(|line| !line.is_empty());
-            let of = |line: &[u8]| found(line.to_vec(), serde_json::from_slice(line).ok().as_ref(), pointers);
-            Ok(lines.map(of).collect())
+            Ok(lines.map(|line| found(line, serde_json::from_slice(line).ok(), pointers)).collect())
         }
         Split::Json => {
-            let answer: Value = serde_json::from_slice(body)
-                .map_err(|error| Error::stop(format!("the answer is no JSON: {error}")))?;
-            match answer.pointer(pointers.items) {
-                Some(Value::Array(items)) => {
-                    let of = |item: &Value| found(item.to_string().into_bytes(), Some(item), pointers);
-                    Ok(items.iter().map(of).collect())
-                }
-                Some(_) => {
-                    Err(Error::stop(format!("the answer has no array at \"items\": {:?}", pointers.items)))
-                }
-                None => {
-                    Err(Error::stop(format!("the answer has nothing at \"items\": {:?}", pointers.items)))
-                }
-            }
+            let answer: &RawValue =
+                serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"))?;
+            let Some(items) = at(answer, pointers.items) else {
+                return Err(format!("the answer has nothing at \"items\": {:?}", pointers.items));
+            };
+            let items: Vec<&RawValue> = serde_json::from_str(items.get())
+                .map_err(|_| format!("the answer has no array at \"items\": {:?}", pointers.items))?;
+            Ok(items.into_iter().map(|item| found(item.get().as_bytes(), Some(item), pointers)).collect())
         }
     }
 }
 
-fn found(value: Vec<u8>, item: Option<&Value>, pointers: &Pointers<'_>) -> Found {
-    let at = |pointer: Option<&str>| match item?.pointer(pointer?)? {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
+fn found<'a>(value: &'a [u8], item: Option<&RawValue>, pointers: &Pointers<'_>) -> Found<'a> {
+    let text = |pointer: Option<&str>| match at(item?, pointer?)?.get() {
+        "null" => None,
+        text if text.starts_with('"') => serde_json::from_str(text).ok(),
+        // A number may have more digits than fit into one.
+        other => Some(other.to_owned()),
     };
-    Found { value, key: at(pointers.key), cursor: at(pointers.cursor) }
+    Found { value, key: text(pointers.key), cursor: text(pointers.cursor) }
+}
+
+/// What lies at a JSON pointer (RFC 6901), as it stands there.
+fn at<'a>(mut value: &'a RawValue, pointer: &str) -> Option<&'a RawValue> {
+    if pointer.is_empty() {
+        return Some(value);
+    }
+    for token in pointer.strip_prefix('/')?.split('/') {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        value = if value.get().starts_with('{') {
+            serde_json::from_str::<HashMap<String, &RawValue>>(value.get()).ok()?.remove(&token)?
+        } else {
+            let is_index = token == "0" || !token.starts_with(['0', '+']);
+            let index: usize = is_index.then(|| token.parse().ok())??;
+            *serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()?.get(index)?
+        };
+    }
+    Some(value)
 }

@@ -59,7 +59,10 @@ fn elements_become_records_once_while_the_server_says_that_nothing_changed() {
         vec![Ok(first), Ok(Response::new(304, ""))],
     );
     assert_eq!(done.result, Ok(()));
-    assert_eq!(done.written, [Outgoing::new(r#"{"id":"a","n":1}"#).key("a"), Outgoing::new(r#"{"n":2}"#)]);
+    assert_eq!(
+        done.written,
+        [Outgoing::new(r#"{"id": "a", "n": 1}"#).key("a"), Outgoing::new(r#"{"n": 2}"#)]
+    );
     assert_eq!(done.counters["records"], 2);
     assert_eq!(asked[0].header_value("authorization"), Some("Bearer [secret token]"));
     assert_eq!(asked[0].header_value("if-none-match"), None);
@@ -83,7 +86,18 @@ fn a_cursor_goes_with_the_next_request_and_outlives_an_empty_answer() {
         ["https://a.b/c?d=e", "https://a.b/c?d=e&since=2%20%26x", "https://a.b/c?d=e&since=2%20%26x"]
     );
     assert_eq!(position(&done).cursor.as_deref(), Some("2 &x"));
-    assert_eq!(values(&done), [r#"{"at":1}"#, r#"{"at":"2 &x"}"#]);
+    assert_eq!(values(&done), [r#"{"at": 1}"#, r#"{"at": "2 &x"}"#]);
+}
+
+#[test]
+fn elements_are_produced_as_they_are() {
+    let config =
+        config(r#"{"items": "/a~1b/1", "key": "/k/0", "cursor": {"parameter": "after", "pointer": "/id"}}"#);
+    let item = r#"{"id": 12345678901234567890123,  "n":1.10, "b":1, "a":2, "a":3, "k":["\u00e9"]}"#;
+    let answer = format!(r#"{{"z": {{}}, "a/b": [0, [{item}, 1]]}}"#);
+    let (done, asked) = run_with(&config, None, vec![ok(&answer), ok("{}")]);
+    assert_eq!(done.written, [Outgoing::new(item).key("\u{e9}"), Outgoing::new("1")]);
+    assert_eq!(asked[1].url(), "https://api.example.com/items?after=12345678901234567890123");
 }
 
 #[test]
@@ -92,6 +106,34 @@ fn lines_and_whole_answers_are_records_too() {
     assert_eq!(values(&done), ["a", "b"]);
     let (done, _) = run_with(&config(r#"{"split": "none"}"#), None, vec![ok("a\nb")]);
     assert_eq!(values(&done), ["a\nb"]);
+}
+
+#[test]
+fn an_empty_answer_makes_no_record() {
+    for split in ["json", "lines", "none"] {
+        let config = config(&format!(r#"{{"split": "{split}"}}"#));
+        let (done, asked) = run_with(&config, None, vec![Ok(Response::new(204, "")), ok(""), ok("[1]")]);
+        assert_eq!((&done.result, asked.len(), done.written.len()), (&Ok(()), 3, 1), "{split}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_none_is_asked_for_again_and_not_for_ever() {
+    let page = || ok("<html>busy</html>");
+    // Four in a row, twice.
+    let answers = vec![page(), page(), page(), page(), ok("[1]"), page(), page(), page(), page(), ok("[2]")];
+    let (done, _) = run_with(&config("{}"), None, answers);
+    assert_eq!((&done.result, values(&done)), (&Ok(()), vec!["1", "2"]));
+    for (items, body, reason) in [
+        ("", "{", "the answer is no JSON"),
+        ("", "{}", "the answer has no array at \"items\": \"\", 5 times in a row"),
+        ("/a", "{}", "the answer has nothing at \"items\": \"/a\", 5 times in a row"),
+    ] {
+        let config = config(&format!(r#"{{"items": "{items}"}}"#));
+        let (done, asked) = run_with(&config, None, (0..5).map(|_| ok(body)).collect());
+        let Err(Error::Stop(told)) = done.result else { panic!("{:?}", done.result) };
+        assert!(told.starts_with(reason) && asked.len() == 5, "{told}");
+    }
 }
 
 #[test]
@@ -108,8 +150,6 @@ fn what_may_get_better_is_asked_again_and_what_does_not_stops() {
     };
     assert_eq!(stops(Ok(Response::new(404, ""))), "the server answers 404");
     assert_eq!(stops(Err(Error::stop("denied"))), "denied");
-    assert!(stops(ok("{")).starts_with("the answer is no JSON"));
-    assert_eq!(stops(ok("{}")), "the answer has no array at \"items\": \"\"");
     let (done, _) = run_with(&config("{}"), Some("here"), vec![ok("[]")]);
     assert!(matches!(done.result, Err(Error::Stop(_))), "{:?}", done.result);
 }
