@@ -51,8 +51,8 @@ impl HostState {
     }
 
     /// Lines of the log don't show this from now on.
-    pub(super) fn hide(&self, secret: &[u8]) {
-        self.log.lock().expect("no code panics while it holds this lock").hide(secret);
+    pub(super) fn hide(&self, name: &str, secret: &[u8]) {
+        self.log.lock().expect("no code panics while it holds this lock").hide(name, secret);
     }
 
     /// A text of the guest's, for people.

@@ -2,6 +2,7 @@
 //! replaced, and so many a second pass and no more.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ const LINE_BYTES_MAX: usize = 4096;
 const LINES_PER_SECOND: u32 = 100;
 const LINES_BURST: u32 = 200;
 
-/// Secrets that lines are looked through for, and the shortest of them.
-const HIDDEN_MAX: usize = 16;
+/// Values of a secret that lines are looked through for: what it is, and what it was before it was changed.
+const HIDDEN_VALUES_MAX: usize = 2;
+/// The shortest of them.
 const HIDDEN_BYTES_MIN: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -60,29 +62,42 @@ pub(super) struct GuardedLog {
     tokens: u32,
     refilled: Duration,
     dropped: u64,
-    /// What lines don't show.
-    hidden: Vec<String>,
+    /// What lines don't show: the newest values of each secret, the last one at the end. There are as many as the instance
+    /// is granted, at most.
+    hidden: BTreeMap<String, Vec<String>>,
 }
 
 impl GuardedLog {
     pub(super) fn new(log: Arc<dyn PluginLog>, clock: SharedClock) -> Self {
         let refilled = clock.monotonic();
-        Self { log, clock, tokens: LINES_BURST, refilled, dropped: 0, hidden: Vec::new() }
+        Self { log, clock, tokens: LINES_BURST, refilled, dropped: 0, hidden: BTreeMap::new() }
     }
 
-    /// From now on lines show something else in the place of this. What is shorter may be a part of anything.
-    pub(super) fn hide(&mut self, secret: &[u8]) {
+    /// From now on lines show something else in the place of this value of a granted secret. What is shorter may be a part
+    /// of anything.
+    pub(super) fn hide(&mut self, name: &str, secret: &[u8]) {
         let Ok(secret) = std::str::from_utf8(secret) else { return };
-        let is_known = self.hidden.iter().any(|hidden| hidden == secret);
-        if secret.len() >= HIDDEN_BYTES_MIN && !is_known && self.hidden.len() < HIDDEN_MAX {
-            self.hidden.push(secret.to_owned());
+        if secret.len() < HIDDEN_BYTES_MIN {
+            return;
+        }
+        let values = self.hidden.entry(name.to_owned()).or_default();
+        if values.last().is_some_and(|last| last == secret) {
+            return;
+        }
+        values.retain(|value| value != secret);
+        values.push(secret.to_owned());
+        if values.len() > HIDDEN_VALUES_MAX {
+            values.remove(0);
         }
     }
 
     /// Without what was hidden.
     pub(super) fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
-        for hidden in &self.hidden {
+        // A value that is a part of another one would leave the rest of it.
+        let mut values: Vec<_> = self.hidden.values().flatten().collect();
+        values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
+        for hidden in values {
             if text.contains(hidden.as_str()) {
                 text = Cow::Owned(text.replace(hidden.as_str(), "[secret]"));
             }
@@ -141,10 +156,30 @@ pub(super) mod tests {
         let lines = Arc::new(Lines::default());
         let clock = Arc::new(ManualClock::default());
         let mut log = GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, clock);
-        log.hide(b"s3cr3t-token");
-        log.hide(b"short");
+        log.hide("token", b"s3cr3t-token");
+        log.hide("pin", b"short");
         log.line(LogLevel::Info, "Bearer s3cr3t-token, short, s3cr3t-token");
         assert_eq!(*lines.0.lock().unwrap(), ["Info Bearer [secret], short, [secret]"]);
+    }
+
+    #[test]
+    fn every_secret_is_hidden_and_its_newest_values_are() {
+        let lines = Arc::new(Lines::default());
+        let clock = Arc::new(ManualClock::default());
+        let mut log = GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, clock);
+        for at in 0..100 {
+            log.hide(&format!("token-{at}"), format!("value-of-{at:03}").as_bytes());
+        }
+        for at in [1, 2, 2, 3, 2, 4] {
+            log.hide("changing", format!("changing-{at}").as_bytes());
+        }
+        log.hide("longer", b"changing-4-and-more");
+        log.line(
+            LogLevel::Info,
+            "value-of-000 value-of-099 changing-3 changing-2 changing-4 changing-4-and-more",
+        );
+        let expected = "Info [secret] [secret] changing-3 [secret] [secret] [secret]";
+        assert_eq!(*lines.0.lock().unwrap(), [expected]);
     }
 
     #[test]

@@ -135,11 +135,12 @@ impl Requests {
         }
         let place = Arc::clone(&self.places).try_acquire_owned();
         let place = place.map_err(|_| Error::ConnectionLimitReached)?;
-        let resolved = self.references.resolve(request.headers_mut(), &self.environment.secrets);
+        let resolved =
+            self.references.resolve(request.headers_mut(), &self.environment.secrets, HEAD_BYTES_MAX);
         let secrets = resolved.map_err(|reason| refused(&reason))?;
         // A server may answer with what it was sent.
         let mut log = self.log.lock().expect("no code panics while it holds this lock");
-        secrets.iter().for_each(|secret| log.hide(secret.as_bytes()));
+        secrets.iter().for_each(|(name, secret)| log.hide(name, secret.as_bytes()));
         drop(log);
         let share = Arc::clone(&self.share);
         Ok(Call { origin, request, options, share, place, stop: self.stop.clone() })

@@ -399,7 +399,7 @@ impl secrets::HostSecret for RunnerState {
         let SecretHandle(name) = handle.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
         let read = self.session.environment.secrets.read(name);
         let secret = read.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
-        self.host.hide(secret.as_bytes());
+        self.host.hide(name, secret.as_bytes());
         Ok(secret.as_bytes().to_vec())
     }
 
