@@ -31,7 +31,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub(super) struct Asker {
     pub(super) share: Arc<Share>,
     /// One of its instance's.
-    pub(super) place: Arc<OwnedSemaphorePermit>,
+    pub(super) _place: Arc<OwnedSemaphorePermit>,
 }
 
 impl HttpClient {

@@ -79,7 +79,8 @@ impl HttpClient {
     pub(crate) async fn send(self, call: Call) -> Result<Exchanged, Failure> {
         let Call { origin, mut request, options, share, place, stop } = call;
         let place = Arc::new(place);
-        let asker = Asker { share: Arc::clone(&share), place: Arc::clone(&place) };
+        let asker = Asker { share, _place: Arc::clone(&place) };
+        let held = asker.clone();
         let limits = self.limits.lowered(options);
         to_origin(&mut request, &origin)?;
         let mut watch = watch(stop, limits.total);
@@ -123,7 +124,6 @@ impl HttpClient {
         }
         let over = Arc::new(OnceLock::new());
         let is_over = Arc::clone(&over);
-        let held = Arc::clone(&place);
         let response = response.map(|body| {
             ReceivedBody::new(body, limits.response_body_bytes_max, limits.between_bytes, over, place)
                 .boxed_unsync()
@@ -141,7 +141,7 @@ impl HttpClient {
                 }
             }
             // What is left of the response is its instance's alone: whoever doesn't read it keeps nobody else waiting.
-            drop((held, places, share));
+            drop((held, places));
             Ok(())
         };
         Ok((response, Box::new(io)))
