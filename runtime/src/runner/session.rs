@@ -5,6 +5,7 @@ mod consuming;
 mod producing;
 mod rejecting;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +63,8 @@ pub(crate) struct Session {
     poison: Poison,
     /// Records that the plugin can't live with, and its last words: put aside before the next instance begins.
     found: Option<(Vec<InputBatch>, String)>,
-    /// The record that the plugin is stopped for: nothing from there on is committed.
-    stopped_at: Option<(TopicPartition, i64)>,
+    /// The first record of each partition that the plugin is stopped for: nothing from there on is committed.
+    stopped_at: BTreeMap<TopicPartition, i64>,
     counts: UnitCounts,
     /// The `init` of an instance reaches neither topics nor time.
     has_begun: bool,
@@ -97,7 +98,7 @@ impl Session {
             writing,
             poison: Poison::default(),
             found: None,
-            stopped_at: None,
+            stopped_at: BTreeMap::new(),
             counts: UnitCounts::default(),
             has_begun: false,
             stop: CancellationToken::new(),
@@ -111,7 +112,7 @@ impl Session {
     /// Another instance comes.
     pub(super) fn prepare(&mut self, stop: CancellationToken, plugin: &StagePlugin) {
         (self.stop, self.label, self.has_begun) = (stop, plugin.label().into(), false);
-        (self.plugin, self.stopped_at) = (Some(plugin.clone()), None);
+        (self.plugin, self.stopped_at) = (Some(plugin.clone()), BTreeMap::new());
         self.grants = plugin.grants.clone();
     }
 

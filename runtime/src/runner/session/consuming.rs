@@ -60,6 +60,10 @@ impl Session {
             self.poison.forget_all();
         }
         loop {
+            // When the plugin crashes at what comes next, that is committed, and so is what was put aside in front of it.
+            if self.poison.is_alone() {
+                self.flush().await?;
+            }
             let now = self.shared.clock().monotonic();
             let is_holding = self.poison.is_holding(now);
             let records_max = match self.poison.is_alone() {

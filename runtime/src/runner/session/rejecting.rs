@@ -30,6 +30,10 @@ impl Session {
                 ),
             })
         })?;
+        if !self.stopped_at.is_empty() {
+            self.keep_in_front_of(partition, offset);
+            return Err(SessionError::Stopping);
+        }
         let Some(record) = record else { return Ok(()) };
         let reason = cut(reason);
         if self.shared.spec.on_error == OnError::Stop {
@@ -165,16 +169,20 @@ impl Session {
     /// A person has to look at that record: nothing from there on is committed.
     fn stop_at(&mut self, partition: TopicPartition, offset: i64, failure: StageFailure) -> SessionError {
         let error = self.fail(failure.at(&partition, offset));
-        self.stopped_at = Some((partition, offset));
+        self.keep_in_front_of(partition, offset);
         error
+    }
+
+    fn keep_in_front_of(&mut self, partition: TopicPartition, offset: i64) {
+        let at = self.stopped_at.entry(partition).or_insert(offset);
+        *at = offset.min(*at);
     }
 
     /// What of these offsets may be committed.
     pub(super) fn in_front_of_stop(&self, offsets: Vec<(TopicPartition, i64)>) -> Vec<(TopicPartition, i64)> {
-        let Some((stopped, at)) = &self.stopped_at else { return offsets };
-        let limit = |(partition, offset): (TopicPartition, i64)| match partition == *stopped {
-            true => (partition, offset.min(*at)),
-            false => (partition, offset),
+        let limit = |(partition, offset): (TopicPartition, i64)| match self.stopped_at.get(&partition) {
+            Some(at) => (partition, offset.min(*at)),
+            None => (partition, offset),
         };
         offsets.into_iter().map(limit).collect()
     }

@@ -46,6 +46,8 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
                 "crash-on-poison" if message.value() == b"poison" => panic!("poison"),
                 "crash-at-commit" => gathered.push(message.value().to_vec()),
                 "reject" if message.value() == b"bad" => sink.reject(message, "it says so")?,
+                // It goes on, whatever it is told.
+                "reject-all" if message.value() == b"bad" => drop(sink.reject(message, "it says so")),
                 "pause" => obey(sink, message)?,
                 // For longer than half a second on any machine.
                 "busy" => {
