@@ -76,6 +76,18 @@ impl Fixture {
         }
     }
 
+    /// It may take a hundredth of a core.
+    fn slow_sink(&self, mode: &str) -> StageSpec {
+        let mut sink = self.sink(mode, OnError::Stop);
+        sink.plugins[0].limits =
+            PluginLimits { call_timeout_ms: 60_000, cpu_percent_max: 1, ..PluginLimits::default() };
+        sink
+    }
+
+    async fn until_throttled(&self) {
+        self.until("it is throttled", |fixture| fixture.status().plugins[0].usage.throttled_us > 0).await;
+    }
+
     async fn apply(&self, sink: StageSpec) -> Applied {
         let (name, inlines) = ("test".to_owned(), Vec::new());
         self.runtime.apply(&Pipeline { name, topics: Vec::new(), inlines, stages: vec![sink] }).await
@@ -419,17 +431,14 @@ async fn a_stop_does_not_wait_for_a_commit_that_hangs() {
     assert_eq!((fixture.committed(0), fixture.values("out")), (Some(1), vec!["a".to_owned()]));
 }
 
-/// It owes most of a minute when it lets the host write what it has made.
+/// It owes most of a minute when it has committed: what it has done does not wait for that.
 #[tokio::test]
-async fn a_sink_waits_for_its_share_of_the_processor_and_finishes_when_it_is_to_stop() {
+async fn a_sink_commits_what_it_has_done_and_waits_for_its_share_of_the_processor() {
     let fixture = Fixture::new();
-    let mut busy = fixture.sink("busy", OnError::Stop);
-    busy.plugins[0].limits =
-        PluginLimits { call_timeout_ms: 60_000, cpu_percent_max: 1, ..PluginLimits::default() };
     fixture.append("in", 0, &["a"]);
-    fixture.apply(busy).await;
-    fixture.until("it is throttled", |fixture| fixture.status().plugins[0].usage.throttled_us > 0).await;
-    assert_eq!((fixture.values("out"), fixture.committed(0)), (vec![], None));
+    fixture.apply(fixture.slow_sink("busy")).await;
+    fixture.until_throttled().await;
+    assert_eq!((fixture.values("out"), fixture.committed(0)), (vec!["a".to_owned()], Some(1)));
     // Whoever takes over does not wait, and what it has done is not done again.
     let swapped = async {
         fixture.append("in", 0, &["b"]);
@@ -438,5 +447,30 @@ async fn a_sink_waits_for_its_share_of_the_processor_and_finishes_when_it_is_to_
     };
     tokio::time::timeout(Duration::from_secs(20), swapped).await.expect("it does not wait for its share");
     assert_eq!(fixture.values("out"), ["a", "b"]);
+    // The version before has its debts still.
+    let throttled = fixture.status().plugins[0].usage.throttled_us;
+    fixture.append("in", 0, &["c"]);
+    fixture.apply(fixture.slow_sink("busy")).await;
+    fixture
+        .until("it waits before it does anything", |fixture| {
+            fixture.status().plugins[0].usage.throttled_us > throttled
+        })
+        .await;
+    assert_eq!(fixture.committed(0), Some(2));
     fixture.runtime.shutdown().await;
+}
+
+/// Whatever it calls the host for, and even if it calls it for nothing.
+#[tokio::test]
+async fn a_sink_can_not_get_around_its_share_of_the_processor() {
+    for mode in ["spin-and-count", "spin-and-look", "spin-and-nap", "spin-and-retry"] {
+        let fixture = Fixture::new();
+        fixture.apply(fixture.slow_sink(mode)).await;
+        fixture.until_throttled().await;
+        // It is no crash to wait for so long.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let status = fixture.status();
+        assert!(matches!(status.state, StageState::Running), "{mode}: {status:?}");
+        fixture.runtime.shutdown().await;
+    }
 }

@@ -39,6 +39,7 @@ pub(super) fn start(
         shared: Arc::clone(shared),
         jobs: Arc::clone(jobs),
         chains: None,
+        failed: None,
     };
     let stop = stop.clone();
     let name = format!("inline-{}-{task}", spec.stage.name);
@@ -56,6 +57,8 @@ struct Worker {
     jobs: Jobs,
     /// None, until they could be started.
     chains: Option<Chains>,
+    /// Which deployment could not be started last, and why.
+    failed: Option<(u64, String)>,
 }
 
 impl Worker {
@@ -132,18 +135,42 @@ impl Worker {
         if self.chains.as_ref().is_some_and(|chains| deployments.is_current(chains.generation())) {
             return Ok(());
         }
+        // To start it again and again would be no cheaper than to call it.
+        if let Some((generation, reason)) = &self.failed
+            && deployments.is_current(*generation)
+            && self.owes()
+        {
+            return Err(InlineError::NotStarted(reason.clone()));
+        }
         let before = self.shared.clock().monotonic();
         let swapped = self.chains.take().is_some();
         match start_chains(&self.shared, self.task).await {
             Ok(chains) => self.chains = Some(chains),
-            Err(Halt::Failed(failure)) => return Err(InlineError::NotStarted(failure.reason)),
-            Err(Halt::NoRoom(reason)) => return Err(InlineError::NotStarted(reason)),
+            Err(Halt::Failed(failure)) => return Err(self.not_started(failure.reason)),
+            Err(Halt::NoRoom(reason)) => return Err(self.not_started(reason)),
             Err(Halt::Asked) => unreachable!("starting asks nobody"),
         }
         if swapped {
             self.shared.metrics.observe_swap(self.shared.clock().monotonic().saturating_sub(before));
         }
         Ok(())
+    }
+
+    fn not_started(&mut self, reason: String) -> InlineError {
+        self.failed = Some((self.shared.deployments.current().generation, reason.clone()));
+        InlineError::NotStarted(reason)
+    }
+
+    /// Whether one of the current versions has used up its share of the processor.
+    fn owes(&self) -> bool {
+        let deployment = self.shared.deployments.current();
+        let canary = deployment.canary.as_ref().map(|canary| &canary.plugin);
+        let now = self.shared.clock().monotonic();
+        deployment
+            .plugins
+            .iter()
+            .chain(canary)
+            .any(|plugin| self.shared.cpu_account(plugin).owed_until(now).is_some())
     }
 
     async fn map(&mut self, batch: &InlineBatch) -> Result<InlineAnswer, InlineError> {
@@ -227,7 +254,7 @@ impl Worker {
             let restarted = chains.of_mut(partition).restart(index).await;
             if let Err(error) = restarted {
                 self.chains = None;
-                return Err(InlineError::NotStarted(error.to_string()));
+                return Err(self.not_started(error.to_string()));
             }
         } else {
             self.follow().await?;

@@ -49,6 +49,8 @@ pub(crate) struct RunnerState {
     ticks: u64,
     ticks_max: u64,
     files_open: usize,
+    /// Its `init` waits for nothing.
+    is_running: bool,
     turn: Turn,
     http: Http,
 }
@@ -62,15 +64,13 @@ struct Turn {
     records_in: usize,
     records_out: usize,
     /// What was computed until then counts against the plugin's share of the processor.
-    charged: Duration,
     cpu_charged: Duration,
 }
 
 impl Turn {
     fn new(usage: InstanceUsage, clock: SharedClock) -> Self {
         let (began, cpu_began) = (clock.monotonic(), clock.thread_cpu());
-        let (charged, cpu_charged) = (began, cpu_began);
-        Self { usage, clock, began, cpu_began, records_in: 0, records_out: 0, charged, cpu_charged }
+        Self { usage, clock, began, cpu_began, records_in: 0, records_out: 0, cpu_charged: cpu_began }
     }
 
     /// The plugin is about to wait, or has ended.
@@ -87,10 +87,23 @@ impl Turn {
         (self.records_in, self.records_out) = (records_in, 0);
     }
 
+    /// It is called before each wait: what was computed was computed just now, and a wait saves no more than it may.
     fn charge(&mut self) {
-        let (now, cpu) = (self.clock.monotonic(), self.clock.thread_cpu());
-        self.usage.charge(self.charged, cpu.saturating_sub(self.cpu_charged));
-        (self.charged, self.cpu_charged) = (now, cpu);
+        let (now, until) = (self.clock.monotonic(), self.clock.thread_cpu());
+        let cpu = until.saturating_sub(self.cpu_charged);
+        self.usage.charge(now.saturating_sub(cpu), cpu);
+        self.cpu_charged = until;
+    }
+
+    fn is_in_debt(&self) -> bool {
+        self.usage.is_in_debt(&self.clock)
+    }
+}
+
+/// However an instance ends, what it has computed is its plugin's.
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.charge();
     }
 }
 
@@ -120,7 +133,8 @@ impl RunnerInstance {
     ) -> std::result::Result<Self, (Box<Session>, StartError)> {
         let Pre::Runner(pre) = &plugin.pre else { return Err((Box::new(session), StartError::Role)) };
         let InstanceConfig { config, limits, log, clock, names: _ } = config;
-        let usage = InstanceUsage::new(session.shared().usage(0), 0, limits.cpu_percent_max);
+        let account = session.shared().cpu_account(session.plugin());
+        let usage = InstanceUsage::new(session.shared().usage(0), account, 0);
         let turn = Turn::new(usage, Arc::clone(&clock));
         let host = HostState::new(GuardedLog::new(log, clock), limits.memory_bytes_max);
         let state = RunnerState {
@@ -131,6 +145,7 @@ impl RunnerInstance {
             ticks: 0,
             ticks_max: EngineState::ticks(limits.init_timeout()),
             files_open: 0,
+            is_running: false,
             turn,
         };
         let mut store = Store::new(&plugin.engine.engine, state);
@@ -168,7 +183,12 @@ impl RunnerInstance {
 
     /// Does the plugin's work. The guest lets go of its thread with every tick, so that this future can be dropped.
     pub(crate) async fn run(&mut self) -> RunEnd {
-        self.store.data_mut().http.begin();
+        let state = self.store.data_mut();
+        state.http.begin();
+        state.is_running = true;
+        // What the instances before have taken, and its own start.
+        state.turn.charge();
+        state.settle().await;
         let run = self.exports.millstream_plugin_run();
         match run.call_run(&mut self.store).await {
             Ok(Ok(())) => RunEnd::Done,
@@ -220,14 +240,49 @@ impl RunnerState {
         self.turn.charge();
     }
 
-    /// Called when the guest lets the host work for it: a plugin that has used up its share of the processor waits, unless
-    /// it is told to stop. A plugin that never waits by itself is seen at work, too.
-    async fn pay(&mut self) {
+    /// The guest lets the host work for it, and has its time anew: but not for nothing. A plugin that has used up its share
+    /// of the processor waits first, unless it is about to commit what it has done; then it has half of its time for that.
+    async fn called(&mut self) {
+        self.count_long_turn();
+        self.turn.charge();
+        if self.turn.is_in_debt() {
+            if self.session.has_uncommitted() && self.ticks < self.ticks_max / 2 {
+                return;
+            }
+            self.settle().await;
+        }
+        self.ticks = 0;
+    }
+
+    /// The same, of what takes the host no time: the clocks are looked at once in a tick.
+    async fn called_for_little(&mut self) {
+        if self.ticks > 0 {
+            self.called().await;
+        }
+    }
+
+    /// The guest has its time anew; it commits, writes or waits first, and settles afterwards.
+    fn called_and_settles(&mut self) {
+        self.ticks = 0;
+        self.count_long_turn();
+        self.turn.charge();
+    }
+
+    /// A plugin that never waits by itself is seen at work, too.
+    fn count_long_turn(&mut self) {
         if self.turn.clock.monotonic().saturating_sub(self.turn.began) > TURN_TIME_MAX {
             self.end_turn(false);
             self.turn.begin(0);
         }
-        self.turn.charge();
+    }
+
+    /// A plugin that has used up its share of the processor waits, unless it is told to stop.
+    async fn settle(&mut self) {
+        if !self.is_running || !self.turn.is_in_debt() {
+            return;
+        }
+        // What can't be written now is written later.
+        let _ = self.session.flush().await;
         let before = self.turn.clock.monotonic();
         self.session.unless_stopped(self.turn.usage.pay(&self.turn.clock)).await.unwrap_or(());
         // To wait is no part of a turn.

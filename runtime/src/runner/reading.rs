@@ -92,7 +92,7 @@ impl Reading {
     /// The group takes everything away. True if something is left to be committed first.
     pub(super) fn revoke(&mut self) -> bool {
         self.inbox.clear();
-        self.is_revoking = self.partitions.values().any(|reader| reader.is_dirty);
+        self.is_revoking = self.has_uncommitted();
         if !self.is_revoking {
             self.partitions.clear();
         }
@@ -215,6 +215,10 @@ impl Reading {
         if let Some(reader) = self.partitions.get_mut(partition) {
             (reader.next, reader.is_dirty, reader.sought) = (Some(next), true, None);
         }
+    }
+
+    pub(super) fn has_uncommitted(&self) -> bool {
+        self.partitions.values().any(|reader| reader.is_dirty)
     }
 
     /// What was polled and not committed, as the next offset to be read.

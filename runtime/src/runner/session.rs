@@ -157,6 +157,16 @@ impl Session {
         }
     }
 
+    /// The version that is at work.
+    pub(crate) fn plugin(&self) -> &StagePlugin {
+        self.plugin.as_ref().expect("it is set before an instance comes")
+    }
+
+    /// Whether something was polled that the plugin may want to commit.
+    pub(crate) fn has_uncommitted(&self) -> bool {
+        self.reading.has_uncommitted()
+    }
+
     /// Of the version that is at work.
     pub(crate) fn grants(&self) -> &Grants {
         &self.grants

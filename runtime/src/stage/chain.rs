@@ -69,10 +69,11 @@ impl Chain {
             config.log = shared.keep_lines(link, config.log);
             let (name, plugin) = (link.name.clone(), Arc::clone(&link.plugin));
             let (began, cpu_began) = (clock.monotonic(), clock.thread_cpu());
-            let instance = Instance::start(&plugin, config.clone()).await.map_err(|error| (index, error))?;
-            let (memory, cpu_percent) = (instance.memory_bytes(), config.limits.cpu_percent_max);
-            let usage = InstanceUsage::new(shared.usage(index), memory, cpu_percent);
-            usage.charge(began, clock.thread_cpu().saturating_sub(cpu_began));
+            let started = Instance::start(&plugin, config.clone()).await;
+            let account = shared.cpu_account(link);
+            account.charge(began, clock.thread_cpu().saturating_sub(cpu_began));
+            let instance = started.map_err(|error| (index, error))?;
+            let usage = InstanceUsage::new(shared.usage(index), account, instance.memory_bytes());
             links.push(Link { name, instance, usage, out: Transformed::default(), plugin, config });
         }
         let topics = spec.to.clone();

@@ -1,6 +1,8 @@
 //! How much of the processor a plugin may take over time. What it has computed is paid for with time that passes, and it
 //! waits between two calls while it owes any: a call may be as long as its own limit says, and is paid for afterwards.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// So much time counts as paid in advance where a plugin did nothing.
@@ -8,9 +10,49 @@ const SAVED_MAX: Duration = Duration::from_secs(1);
 /// Whoever has to wait waits so much longer than it owes: a few long waits are better than one for every batch.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// All instances of a plugin together. State alone.
-#[derive(Debug, Default)]
-pub(super) struct CpuShare {
+/// The shares of a stage's plugins. Each version has its own, so that none pays for another, and keeps it however often
+/// it is replaced; it has one, wherever and however often it stands in the chain.
+#[derive(Default)]
+pub(super) struct CpuAccounts(Mutex<BTreeMap<(String, u32), Arc<CpuAccount>>>);
+
+/// All instances of one version together.
+pub(crate) struct CpuAccount(Mutex<CpuShare>);
+
+impl CpuAccounts {
+    /// Of that version, which may take so many percent of a core.
+    pub(super) fn of(&self, version: String, percent: u32, now: Duration) -> Arc<CpuAccount> {
+        let mut accounts = self.0.lock().expect("no code panics while it holds this lock");
+        // One that has saved all that it may is as good as a new one.
+        accounts.retain(|_, account| Arc::strong_count(account) > 1 || !account.is_as_new(now));
+        let account = accounts.entry((version, percent));
+        Arc::clone(account.or_insert_with(|| Arc::new(CpuAccount::new(percent))))
+    }
+}
+
+impl CpuAccount {
+    pub(super) fn new(percent: u32) -> Self {
+        Self(Mutex::new(CpuShare { percent, paid: Duration::ZERO }))
+    }
+
+    /// So much was computed since `began`.
+    pub(crate) fn charge(&self, began: Duration, cpu: Duration) {
+        self.0.lock().expect("no code panics while it holds this lock").charge(began, cpu);
+    }
+
+    /// Until when the next call has to wait; none if it need not.
+    pub(crate) fn owed_until(&self, now: Duration) -> Option<Duration> {
+        self.0.lock().expect("no code panics while it holds this lock").owed_until(now)
+    }
+
+    fn is_as_new(&self, now: Duration) -> bool {
+        let share = self.0.lock().expect("no code panics while it holds this lock");
+        share.paid.saturating_add(SAVED_MAX) <= now
+    }
+}
+
+/// State alone.
+#[derive(Debug)]
+struct CpuShare {
     /// Percent of one core.
     percent: u32,
     /// What was computed is paid for when the clock gets there.
@@ -18,21 +60,12 @@ pub(super) struct CpuShare {
 }
 
 impl CpuShare {
-    /// Another share than before begins without debts.
-    pub(super) fn set_percent(&mut self, percent: u32) {
-        if self.percent != percent {
-            *self = Self { percent, paid: Duration::ZERO };
-        }
-    }
-
-    /// So much was computed since `began`.
-    pub(super) fn charge(&mut self, began: Duration, cpu: Duration) {
+    fn charge(&mut self, began: Duration, cpu: Duration) {
         let price = cpu.saturating_mul(100) / self.percent.max(1);
         self.paid = self.paid.max(began.saturating_sub(SAVED_MAX)).saturating_add(price);
     }
 
-    /// Until when the next call has to wait; none if it need not.
-    pub(super) fn owed_until(&self, now: Duration) -> Option<Duration> {
+    fn owed_until(&self, now: Duration) -> Option<Duration> {
         (self.paid > now).then(|| self.paid.saturating_add(SLICE))
     }
 }
@@ -46,9 +79,7 @@ mod tests {
     }
 
     fn share(percent: u32) -> CpuShare {
-        let mut share = CpuShare::default();
-        share.set_percent(percent);
-        share
+        CpuShare { percent, paid: Duration::ZERO }
     }
 
     /// A plugin that computes whenever it may, for so long at a time, takes its share and no more.
@@ -88,13 +119,21 @@ mod tests {
         assert_eq!(share.owed_until(ms(11_000)), None);
     }
 
+    /// Neither a canary nor a version that comes and goes changes what another one may take, or gets rid of its debts.
     #[test]
-    fn another_share_begins_without_debts() {
-        let mut share = share(1);
-        share.charge(ms(5000), ms(60_000));
-        share.set_percent(1);
-        assert!(share.owed_until(ms(1_000_000)).is_some());
-        share.set_percent(50);
-        assert_eq!(share.owed_until(ms(5001)), None);
+    fn each_version_has_its_account_and_keeps_its_debts() {
+        let accounts = CpuAccounts::default();
+        let of = |version: &str, percent, now| accounts.of(version.to_owned(), percent, now);
+        let stable = of("a@1", 1, ms(5000));
+        stable.charge(ms(5000), ms(600));
+        assert_eq!(of("a@2", 1, ms(5001)).owed_until(ms(5001)), None);
+        assert_eq!(of("a@1", 50, ms(5001)).owed_until(ms(5001)), None);
+        drop(stable);
+        // 600 ms at a percent are a minute, of which 1 s was saved.
+        assert_eq!(of("a@1", 1, ms(6000)).owed_until(ms(63_999)), Some(ms(64_000) + SLICE));
+        // Whoever holds one shares it with whoever comes later.
+        assert!(Arc::ptr_eq(&of("a@1", 1, ms(6000)), &of("a@1", 1, ms(6000))));
+        of("a@3", 1, ms(65_000));
+        assert_eq!(accounts.0.lock().unwrap().len(), 1, "what is paid for is forgotten");
     }
 }

@@ -254,16 +254,17 @@ impl Mill {
     /// A plugin that has used up its share of the processor waits before its next call; another version of it does not
     /// wait for that.
     pub(super) async fn pay(&mut self, partition: i32) -> Result<(), Halt> {
-        if !self.chains.of(partition).is_in_debt() {
-            return Ok(());
+        while self.chains.of(partition).is_in_debt() {
+            self.hand_over(None).await;
+            tokio::select! {
+                biased;
+                () = self.finish.cancelled() => return Err(Halt::Asked),
+                () = self.shared.deployments.replaced(self.chains.generation()) => {}
+                () = self.chains.of(partition).pay() => continue,
+            }
+            self.follow().await?;
         }
-        self.hand_over(None).await;
-        tokio::select! {
-            biased;
-            () = self.finish.cancelled() => Err(Halt::Asked),
-            () = self.shared.deployments.replaced(self.chains.generation()) => Ok(()),
-            () = self.chains.of(partition).pay() => Ok(()),
-        }
+        Ok(())
     }
 
     /// What is done need not wait for what is tried again.

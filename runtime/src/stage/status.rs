@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::cpu_share::{CpuAccount, CpuAccounts};
 use super::deployment::{AfterCrash, Crash, Deployments, RolledBack};
 use super::metrics::{RuntimeMetrics, StageMetrics};
 use super::plugin_metrics::PluginMetrics;
@@ -172,6 +173,7 @@ pub(crate) struct StageShared {
     pub(crate) taps: Arc<Taps>,
     /// By the plugins' places in the chain.
     usages: Vec<Arc<PluginUsage>>,
+    cpu_accounts: CpuAccounts,
     life: Mutex<Life>,
 }
 
@@ -216,6 +218,7 @@ impl StageShared {
             logs,
             taps: Arc::default(),
             usages,
+            cpu_accounts: CpuAccounts::default(),
             life: Mutex::new(life),
         }
     }
@@ -289,6 +292,12 @@ impl StageShared {
     /// Of the plugin at that place; whatever its version is.
     pub(crate) fn usage(&self, index: usize) -> Arc<PluginUsage> {
         Arc::clone(&self.usages[index])
+    }
+
+    /// What that version of a plugin may take of the processor.
+    pub(crate) fn cpu_account(&self, plugin: &StagePlugin) -> Arc<CpuAccount> {
+        let percent = plugin.limits.cpu_percent_max;
+        self.cpu_accounts.of(plugin.label(), percent, self.clock.monotonic())
     }
 
     /// Where a plugin's lines go, and for a while those who ask find them.

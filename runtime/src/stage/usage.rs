@@ -1,12 +1,12 @@
 //! What a plugin takes: its calls, their times, its processor time and its memory. Of all its instances in a stage, and
-//! of all its versions. Its share of the processor is that of all of them together, too.
+//! of all its versions.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cpu_share::CpuShare;
+use super::cpu_share::CpuAccount;
 use super::usage_metrics::UsageMetrics;
 use crate::clock::SharedClock;
 
@@ -26,7 +26,6 @@ struct Counts {
     status: UsageStatus,
     cpu: Duration,
     throttled: Duration,
-    share: CpuShare,
     /// Times of the last calls in microseconds, in no order.
     recent_us: Vec<u32>,
     /// Which of them is overwritten next.
@@ -112,20 +111,20 @@ impl Counts {
 /// What one live instance adds to its plugin's usage; its memory is given back when this is dropped.
 pub(crate) struct InstanceUsage {
     usage: Arc<PluginUsage>,
+    account: Arc<CpuAccount>,
     memory_bytes: u64,
 }
 
 impl InstanceUsage {
-    /// Together with the others it may take so many percent of a core.
-    pub(crate) fn new(usage: Arc<PluginUsage>, memory_bytes: u64, cpu_percent: u32) -> Self {
+    /// What it computes goes to that account.
+    pub(crate) fn new(usage: Arc<PluginUsage>, account: Arc<CpuAccount>, memory_bytes: u64) -> Self {
         {
             let mut counts = usage.lock();
-            counts.share.set_percent(cpu_percent);
             counts.status.instances += 1;
             counts.status.memory_bytes += memory_bytes;
         }
         usage.metrics.change(1, signed(memory_bytes));
-        Self { usage, memory_bytes }
+        Self { usage, account, memory_bytes }
     }
 
     pub(crate) fn count(&mut self, call: &CallUsage, memory_bytes: u64) {
@@ -139,7 +138,7 @@ impl InstanceUsage {
 
     /// So much was computed since `began`, in a call or not.
     pub(crate) fn charge(&self, began: Duration, cpu: Duration) {
-        self.usage.lock().share.charge(began, cpu);
+        self.account.charge(began, cpu);
     }
 
     /// Whether `pay` would wait.
@@ -163,7 +162,7 @@ impl InstanceUsage {
     }
 
     fn owed_until(&self, now: Duration) -> Option<Duration> {
-        self.usage.lock().share.owed_until(now)
+        self.account.owed_until(now)
     }
 }
 
@@ -195,8 +194,8 @@ mod tests {
     #[test]
     fn calls_add_up_and_memory_is_that_of_live_instances() {
         let usage = Arc::new(PluginUsage::new(UsageMetrics::unseen()));
-        let mut one = InstanceUsage::new(Arc::clone(&usage), 10, 100);
-        let two = InstanceUsage::new(Arc::clone(&usage), 7, 100);
+        let mut one = InstanceUsage::new(Arc::clone(&usage), Arc::new(CpuAccount::new(100)), 10);
+        let two = InstanceUsage::new(Arc::clone(&usage), Arc::new(CpuAccount::new(100)), 7);
         one.count(&call(5, Some((3, 4))), 30);
         one.count(&call(5, None), 20);
         let expected = UsageStatus {
@@ -223,7 +222,7 @@ mod tests {
         let usage = Arc::new(PluginUsage::new(UsageMetrics::unseen()));
         let percentiles = || (usage.status().call_us_p50, usage.status().call_us_p99);
         assert_eq!(percentiles(), (0, 0), "nothing was called");
-        let mut instance = InstanceUsage::new(Arc::clone(&usage), 0, 100);
+        let mut instance = InstanceUsage::new(Arc::clone(&usage), Arc::new(CpuAccount::new(100)), 0);
         (1..=100).for_each(|us| instance.count(&call(us, Some((1, 1))), 0));
         assert_eq!(percentiles(), (50, 99));
         (0..RECENT_CALLS).for_each(|_| instance.count(&call(7, Some((1, 1))), 0));

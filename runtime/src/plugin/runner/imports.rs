@@ -47,7 +47,7 @@ session_error!(timers::Error: Unavailable);
 
 impl config::Host for RunnerState {
     async fn get(&mut self) -> String {
-        self.ticks = 0;
+        self.called_for_little().await;
         self.config.to_string()
     }
 }
@@ -56,31 +56,31 @@ impl timers::Host for RunnerState {
     async fn sleep(&mut self, milliseconds: u64) -> Result<(), timers::Error> {
         self.ticks = 0;
         self.end_turn(false);
-        self.pay().await;
+        self.settle().await;
         let slept = self.session.sleep(Duration::from_millis(milliseconds)).await;
         self.turn.begin(0);
         Ok(slept?)
     }
 
     async fn stopping(&mut self) -> bool {
-        self.ticks = 0;
+        self.called_for_little().await;
         self.session.stop().is_cancelled()
     }
 }
 
 impl metrics::Host for RunnerState {
     async fn counter(&mut self, name: String, by: u64) -> Result<(), metrics::Error> {
-        self.ticks = 0;
+        self.called_for_little().await;
         self.session.shared().plugin_metrics.counter(&name, by).map_err(invalid_metric)
     }
 
     async fn gauge(&mut self, name: String, value: f64) -> Result<(), metrics::Error> {
-        self.ticks = 0;
+        self.called_for_little().await;
         self.session.shared().plugin_metrics.gauge(&name, value).map_err(invalid_metric)
     }
 
     async fn histogram(&mut self, name: String, value: f64) -> Result<(), metrics::Error> {
-        self.ticks = 0;
+        self.called_for_little().await;
         self.session.shared().plugin_metrics.histogram(&name, value).map_err(invalid_metric)
     }
 }
@@ -91,8 +91,7 @@ fn invalid_metric(error: MetricError) -> metrics::Error {
 
 impl producer::Host for RunnerState {
     async fn send(&mut self, messages: Vec<producer::Message>) -> Result<(), producer::Error> {
-        self.ticks = 0;
-        self.pay().await;
+        self.called().await;
         let mut bodies = Vec::with_capacity(messages.len());
         for (at, message) in messages.iter().enumerate() {
             let mut body = Vec::new();
@@ -114,8 +113,7 @@ impl producer::Host for RunnerState {
     }
 
     async fn send_packed(&mut self, messages: Vec<u8>) -> Result<(), producer::Error> {
-        self.ticks = 0;
-        self.pay().await;
+        self.called().await;
         let outgoing = Outgoing::unpack(&messages).map_err(producer::Error::Invalid)?;
         self.session.send(&outgoing).await?;
         self.turn.records_out += outgoing.len();
@@ -123,22 +121,24 @@ impl producer::Host for RunnerState {
     }
 
     async fn flush(&mut self) -> Result<(), producer::Error> {
-        self.ticks = 0;
-        self.pay().await;
-        Ok(self.session.flush().await?)
+        self.called_and_settles();
+        let done = self.session.flush().await;
+        self.settle().await;
+        Ok(done?)
     }
 }
 
 impl positions::Host for RunnerState {
     async fn load(&mut self) -> Result<Option<Vec<u8>>, positions::Error> {
-        self.ticks = 0;
+        self.called().await;
         Ok(self.session.load_position().await?)
     }
 
     async fn save(&mut self, position: Vec<u8>) -> Result<(), positions::Error> {
-        self.ticks = 0;
-        self.pay().await;
-        Ok(self.session.save_position(&position).await?)
+        self.called_and_settles();
+        let done = self.session.save_position(&position).await;
+        self.settle().await;
+        Ok(done?)
     }
 }
 
@@ -151,7 +151,7 @@ impl RunnerState {
     ) -> Result<Vec<InputBatch>, SessionError> {
         self.ticks = 0;
         self.end_turn(false);
-        self.pay().await;
+        self.settle().await;
         let timeout = Duration::from_millis(timeout_ms.into());
         let polled = self.session.poll(max_records, timeout, typed_bytes_max).await;
         self.turn.begin(polled.iter().flatten().map(InputBatch::len).sum());
@@ -161,7 +161,7 @@ impl RunnerState {
 
 impl consumer::Host for RunnerState {
     async fn subscribe(&mut self, topics: Vec<String>) -> Result<(), consumer::Error> {
-        self.ticks = 0;
+        self.called().await;
         Ok(self.session.subscribe(topics).await?)
     }
 
@@ -183,22 +183,27 @@ impl consumer::Host for RunnerState {
     }
 
     async fn commit(&mut self) -> Result<(), consumer::Error> {
-        self.ticks = 0;
-        self.pay().await;
-        Ok(self.session.commit().await?)
+        self.called_and_settles();
+        let done = self.session.commit().await;
+        self.settle().await;
+        Ok(done?)
     }
 
     async fn commit_offsets(
         &mut self,
         offsets: Vec<consumer::PartitionOffset>,
     ) -> Result<(), consumer::Error> {
-        self.ticks = 0;
-        self.pay().await;
+        self.called_and_settles();
         let of = |offset: consumer::PartitionOffset| {
             Ok((partition(&offset.topic, offset.partition)?, offset.offset))
         };
         let offsets: Result<Vec<_>, SessionError> = offsets.into_iter().map(of).collect();
-        Ok(self.session.commit_offsets(offsets?).await?)
+        let done = match offsets {
+            Ok(offsets) => self.session.commit_offsets(offsets).await,
+            Err(error) => Err(error),
+        };
+        self.settle().await;
+        Ok(done?)
     }
 
     async fn reject(
@@ -207,8 +212,7 @@ impl consumer::Host for RunnerState {
         offset: i64,
         reason: String,
     ) -> Result<(), consumer::Error> {
-        self.ticks = 0;
-        self.pay().await;
+        self.called().await;
         let reason = self.host.mask(&reason);
         Ok(self.session.reject(partition(&of.topic, of.partition)?, offset, &reason).await?)
     }
@@ -217,7 +221,7 @@ impl consumer::Host for RunnerState {
         &mut self,
         partitions: Vec<consumer::TopicPartition>,
     ) -> Result<Vec<Option<i64>>, consumer::Error> {
-        self.ticks = 0;
+        self.called().await;
         Ok(self.session.committed(all(&partitions)?).await?)
     }
 
@@ -226,7 +230,7 @@ impl consumer::Host for RunnerState {
         of: consumer::TopicPartition,
         to: consumer::SeekTo,
     ) -> Result<(), consumer::Error> {
-        self.ticks = 0;
+        self.called().await;
         let place = match to {
             consumer::SeekTo::Offset(offset) => SeekPlace::Offset(offset),
             consumer::SeekTo::Timestamp(timestamp) => SeekPlace::Timestamp(timestamp),
@@ -238,22 +242,22 @@ impl consumer::Host for RunnerState {
     }
 
     async fn position(&mut self, of: consumer::TopicPartition) -> Result<Option<i64>, consumer::Error> {
-        self.ticks = 0;
+        self.called_for_little().await;
         Ok(self.session.position(&partition(&of.topic, of.partition)?)?)
     }
 
     async fn pause(&mut self, partitions: Vec<consumer::TopicPartition>) -> Result<(), consumer::Error> {
-        self.ticks = 0;
+        self.called().await;
         Ok(self.session.pause(all(&partitions)?).await?)
     }
 
     async fn resume(&mut self, partitions: Vec<consumer::TopicPartition>) -> Result<(), consumer::Error> {
-        self.ticks = 0;
+        self.called().await;
         Ok(self.session.resume(all(&partitions)?).await?)
     }
 
     async fn assignment(&mut self) -> Vec<consumer::TopicPartition> {
-        self.ticks = 0;
+        self.called_for_little().await;
         let owned = self.session.assignment().into_iter();
         owned
             .map(|TopicPartition { topic, partition }| consumer::TopicPartition {
@@ -307,7 +311,7 @@ fn batch(batch: &InputBatch) -> consumer::Batch {
 
 impl files::Host for RunnerState {
     async fn open(&mut self, name: String) -> Result<Resource<OpenFile>, files::Error> {
-        self.ticks = 0;
+        self.called().await;
         let Some(path) = self.session.grants().files.get(&name) else {
             return Err(files::Error::NotGranted(format!("the pipeline grants no file {name:?}")));
         };
@@ -325,7 +329,7 @@ impl files::Host for RunnerState {
 
 impl files::HostFile for RunnerState {
     async fn size(&mut self, file: Resource<OpenFile>) -> Result<u64, files::Error> {
-        self.ticks = 0;
+        self.called().await;
         let metadata = self.file(&file)?.0.metadata();
         Ok(metadata.map_err(unavailable)?.len())
     }
@@ -336,7 +340,7 @@ impl files::HostFile for RunnerState {
         offset: u64,
         max_bytes: u32,
     ) -> Result<Vec<u8>, files::Error> {
-        self.ticks = 0;
+        self.called().await;
         let OpenFile(file) = self.file(&file)?;
         // What is not there takes no memory.
         let size = file.metadata().map_err(unavailable)?.len();
@@ -374,7 +378,7 @@ fn unavailable(error: io::Error) -> files::Error {
 
 impl secrets::Host for RunnerState {
     async fn get(&mut self, name: String) -> Result<Resource<SecretHandle>, secrets::Error> {
-        self.ticks = 0;
+        self.called_for_little().await;
         if !self.session.grants().secrets.contains(&name) {
             return Err(secrets::Error::NotGranted(format!("the pipeline grants no secret {name:?}")));
         }
@@ -387,14 +391,14 @@ impl secrets::Host for RunnerState {
 
 impl secrets::HostSecret for RunnerState {
     async fn reference(&mut self, secret: Resource<SecretHandle>) -> Result<String, secrets::Error> {
-        self.ticks = 0;
+        self.called_for_little().await;
         let handle = self.host.table().get(&secret);
         let SecretHandle(name) = handle.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
         Ok(self.http.requests.references.of(name))
     }
 
     async fn reveal(&mut self, secret: Resource<SecretHandle>) -> Result<Vec<u8>, secrets::Error> {
-        self.ticks = 0;
+        self.called_for_little().await;
         let handle = self.host.table().get(&secret);
         let SecretHandle(name) = handle.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
         let read = self.session.environment.secrets.read(name);

@@ -25,20 +25,27 @@ pub(super) fn link(linker: &mut Linker<RunnerState>) -> Result<()> {
 /// Does what may wait; what is there at once is no wait.
 macro_rules! waited {
     ($state:ident, $table:ident => $call:expr) => {{
-        let RunnerState { host, turn, ticks, .. } = $state;
-        let memory_bytes = host.limiter.memory_bytes();
-        let $table = host.table();
-        let mut call = pin!($call);
-        match std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
-            Poll::Ready(done) => done,
-            Poll::Pending => {
-                turn.end(memory_bytes, false);
-                let done = call.await;
-                turn.begin(0);
-                *ticks = 0;
-                done
+        let (done, has_waited) = {
+            let RunnerState { host, turn, ticks, .. } = &mut *$state;
+            let memory_bytes = host.limiter.memory_bytes();
+            let $table = host.table();
+            let mut call = pin!($call);
+            match std::future::poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+                Poll::Ready(done) => (done, false),
+                Poll::Pending => {
+                    turn.end(memory_bytes, false);
+                    turn.charge();
+                    let done = call.await;
+                    turn.begin(0);
+                    *ticks = 0;
+                    (done, true)
+                }
             }
+        };
+        if has_waited {
+            $state.settle().await;
         }
+        done
     }};
 }
 

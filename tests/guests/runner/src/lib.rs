@@ -23,6 +23,23 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
         "done" => return Ok(()),
         "retry" => return Err(Error::retry("not now")),
         "stop" => return Err(Error::stop("a person should look")),
+        // Each turn of these is short, and none of them polls.
+        "spin-and-count" => loop {
+            compute(1000);
+            millstream_sdk::run::count("turns", 1)?;
+        },
+        "spin-and-look" => loop {
+            compute(1000);
+            sink.assignment();
+        },
+        "spin-and-nap" => loop {
+            compute(1_000_000);
+            std::thread::sleep(Duration::from_millis(1));
+        },
+        "spin-and-retry" => {
+            compute(100_000_000);
+            return Err(Error::retry("not now"));
+        }
         "spin" => loop {
             std::hint::black_box(0);
         },
@@ -51,11 +68,7 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
                 "pause" => obey(sink, message)?,
                 // For longer than half a second on any machine.
                 "busy" => {
-                    let turns = 0..500_000_000_u64;
-                    let last = turns.fold(message.offset as u64, |last, turn| {
-                        last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(turn).rotate_left(7)
-                    });
-                    std::hint::black_box(last);
+                    compute(500_000_000);
                     sink.send(Outgoing::new(message.value()))?;
                 }
                 _ => sink.send(Outgoing::new(message.value()))?,
@@ -79,6 +92,12 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
             }
         }
     }
+}
+
+fn compute(turns: u64) {
+    let step =
+        |last: u64, turn| last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(turn).rotate_left(7);
+    std::hint::black_box((0..std::hint::black_box(turns)).fold(1, step));
 }
 
 /// `pause N` and `resume N` are for partition N of its topic; anything else is passed on.
