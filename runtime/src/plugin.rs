@@ -36,7 +36,7 @@ pub use log::{LogLevel, PluginLog, TracingLog};
 pub(crate) use host::{HostState, link_host};
 pub(crate) use redpanda::{RedpandaLinker, RedpandaPre};
 pub(crate) use runner::{RunEnd, RunnerInstance, RunnerState, link_runner};
-pub(crate) use typed::guest_bytes;
+pub(crate) use typed::message_bytes;
 pub(crate) use v0_1::{TRANSFORM as TRANSFORM_V0_1, TRANSFORM_BATCH as TRANSFORM_BATCH_V0_1};
 
 /// A component or a module that keeps its contract, compiled and linked.

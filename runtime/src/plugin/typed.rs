@@ -18,17 +18,27 @@ use crate::outputs::{
 /// A record and a header as they lie in a guest's memory, without their bytes.
 const RECORD_BYTES: usize = 48;
 const HEADER_BYTES: usize = 20;
+/// What a sink's message has beside: its topic and its partition.
+const PLACE_BYTES: usize = 16;
 /// No guest's allocator is finer.
 const ALLOCATION_BYTES: usize = 8;
 
 /// What a record takes at least in the memory of a guest that gets it in typed form. The host takes some three times as
 /// much for it, so what no guest has room for is not even begun: a record has room for millions of headers.
-pub(crate) fn guest_bytes(input: &InputBatch, record: &InputRecord) -> usize {
-    let allocated = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len).next_multiple_of(ALLOCATION_BYTES);
+fn guest_bytes(input: &InputBatch, record: &InputRecord) -> usize {
     let (key, value, headers) = input.fields(record).fields();
     let headers: usize =
         headers.map(|header| HEADER_BYTES + allocated(Some(header.key)) + allocated(header.value)).sum();
     RECORD_BYTES + allocated(key) + allocated(value) + headers
+}
+
+fn allocated(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(0, <[u8]>::len).next_multiple_of(ALLOCATION_BYTES)
+}
+
+/// The same of a sink, each of whose messages names its topic.
+pub(crate) fn message_bytes(input: &InputBatch, record: &InputRecord) -> usize {
+    guest_bytes(input, record) + PLACE_BYTES + allocated(Some(input.topic.as_bytes()))
 }
 
 /// Whether a guest with so much memory may have room for all of them.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use millstream_record::{BatchError, RecordBatch};
 
 use crate::batch::{InputBatch, InputError, Position};
-use crate::plugin::guest_bytes;
+use crate::plugin::message_bytes;
 use crate::stage::{FetchedPartition, SeekTo, TopicPartition};
 
 /// Bytes that one poll hands over beyond its first record.
@@ -182,7 +182,7 @@ impl Reading {
             if let Some(part) = part {
                 bytes_left = bytes_left.saturating_sub(part.section.len());
                 if let Some(left) = &mut typed_left {
-                    let taken = part.records.iter().map(|record| guest_bytes(&part, record)).sum();
+                    let taken = part.records.iter().map(|record| message_bytes(&part, record)).sum();
                     *left = left.saturating_sub(taken);
                 }
                 taken.records += part.len() as u64;
@@ -355,7 +355,7 @@ fn fitting(batch: &InputBatch, from: usize, room: Room, is_first: bool) -> Resul
     let mut typed = 0;
     let fits = batch.records[from..].iter().take(room.records).take_while(|record| {
         let has_room = room.typed.is_none_or(|max| {
-            typed += guest_bytes(batch, record);
+            typed += message_bytes(batch, record);
             typed <= max
         });
         has_room && record.body.end as usize - start <= room.bytes
@@ -365,7 +365,7 @@ fn fitting(batch: &InputBatch, from: usize, room: Room, is_first: bool) -> Resul
         return Ok(fits);
     }
     // It comes alone.
-    match room.whole.map(|max| (guest_bytes(batch, &batch.records[from]), max)) {
+    match room.whole.map(|max| (message_bytes(batch, &batch.records[from]), max)) {
         Some((bytes, max)) if bytes > max => Err(InputError::TooLarge { bytes, max }),
         _ => Ok(1.min(room.records)),
     }

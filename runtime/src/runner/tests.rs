@@ -160,8 +160,8 @@ fn what_has_no_room_in_the_plugins_memory_as_typed_records_is_not_handed_over() 
     let unfit = take(Some(20_000)).expect_err("1000 headers take 20 bytes each, at least");
     let Some(Unfit::Record(record)) = unfit.what else { panic!("the record is known") };
     assert_eq!((unfit.offset, record.len(), record.offset(&record.records[0])), (1, 1, 1));
-    assert_eq!(take(Some(20_055)).err().map(|unfit| unfit.offset), Some(1), "and it stays");
-    assert_eq!(take(Some(20_056)).ok(), Some(1), "alone, it may have all of the memory");
+    assert_eq!(take(Some(20_079)).err().map(|unfit| unfit.offset), Some(1), "and it stays");
+    assert_eq!(take(Some(20_080)).ok(), Some(1), "alone, it may have all of the memory");
     assert_eq!(take(None).ok(), Some(1));
     // One that is skipped takes nothing else along.
     let mut reading = self::reading(&[0]);
