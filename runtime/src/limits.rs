@@ -45,7 +45,7 @@ pub struct PluginLimits {
     pub output_bytes_max: u32,
     /// Outputs of one call: this for each input record, and [`OUTPUTS_BASE`].
     pub outputs_per_record_max: u32,
-    /// Processor time over time, in percent of one core: of all instances of the plugin in a part of a pipeline together,
+    /// Processor time over time, in percent of one core: of all instances of a version in a part of a pipeline together,
     /// on each node. What a call takes beyond it is paid for afterwards: the plugin waits before the next one.
     pub cpu_percent_max: u32,
 }
