@@ -1,6 +1,11 @@
 //! Sources and sinks over a cluster in memory: what a consumer plugin asks for, and what becomes of records that it can't
 //! live with.
 
+#[path = "runners/crashes.rs"]
+mod crashes;
+#[path = "runners/shares.rs"]
+mod shares;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +25,7 @@ use millstream_runtime::stage::letter_headers::{OFFSET, PLUGIN, REASON};
 use millstream_runtime::stage::memory::MemoryCluster;
 use millstream_runtime::stage::{
     OnError, PortError, RuntimeMetrics, StageFailure, StagePlugin, StageSpec, StageState, StageStatus,
-    TapFate, TapFilter, TapSide,
+    TapFate, TapFilter, TapSide, TopicPartition,
 };
 use prometheus_client::registry::Registry;
 
@@ -186,72 +191,6 @@ fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
     headers.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
 }
 
-/// Whether it crashes when it gets the record, or later, with others.
-#[tokio::test]
-async fn a_record_that_crashes_the_plugin_goes_out_of_the_way() {
-    let cases = ["crash-on-poison", "crash-at-commit"];
-    for (mode, on_error) in
-        cases.into_iter().flat_map(|mode| [(mode, OnError::Skip), (mode, OnError::DeadLetter("dead".into()))])
-    {
-        let fixture = Fixture::new();
-        fixture.apply(fixture.sink(mode, on_error.clone())).await;
-        let filter = TapFilter { side: Some(TapSide::In), ..TapFilter::default() };
-        let tap = fixture.runtime.tap("test", "sink", filter).expect("it may be looked at");
-        fixture.append("in", 0, &["a", "b", "poison", "c", "d"]);
-        fixture.append("in", 1, &["e", "f"]);
-        fixture.until_committed(0, 5).await;
-        fixture.until_committed(1, 2).await;
-        let mut out = fixture.values("out");
-        out.sort_unstable();
-        out.dedup();
-        assert_eq!(out, ["a", "b", "c", "d", "e", "f"], "{mode}");
-        let status = fixture.until_counted(7, 1).await;
-        assert!(status.last_rejection.as_ref().is_some_and(|why| why.contains("poison")), "{status:?}");
-        let letters = fixture.records("dead");
-        let fate = if on_error == OnError::Skip {
-            assert_eq!(letters, []);
-            TapFate::Skipped
-        } else {
-            let [(value, headers)] = &letters[..] else { panic!("{letters:?}") };
-            assert_eq!((value.as_str(), header(headers, OFFSET)), ("poison", "2"));
-            assert!(header(headers, REASON).contains("poison"), "{headers:?}");
-            assert!(header(headers, PLUGIN).starts_with("runner@"), "{headers:?}");
-            TapFate::DeadLettered
-        };
-        let shown = tokio::time::timeout(DEADLINE, tap.news()).await.expect("it is shown").records;
-        assert_eq!(
-            shown.iter().map(|record| (record.offset, record.fate)).collect::<Vec<_>>(),
-            [(2, Some(fate))]
-        );
-        // Full speed again, and the next one is found as well.
-        fixture.append("in", 1, &["poison", "g", "poison"]);
-        fixture.until_committed(1, 5).await;
-        fixture.until_out(&["g"]).await;
-        fixture.until_counted(10, 3).await;
-        assert!(matches!(fixture.status().state, StageState::Running | StageState::Waiting { .. }));
-        fixture.runtime.shutdown().await;
-    }
-}
-
-#[tokio::test]
-async fn a_sink_that_stops_names_the_record_that_it_crashes_at() {
-    let fixture = Fixture::new();
-    fixture.append("in", 0, &["a", "b", "poison", "c"]);
-    fixture.append("in", 1, &["d"]);
-    fixture.apply(fixture.sink("crash-on-poison", OnError::Stop)).await;
-    let failure = fixture.until_failed().await;
-    assert_eq!((failure.kind, failure.plugin.as_deref()), ("trap", Some("runner")), "{failure:?}");
-    assert_eq!(
-        (failure.topic.as_deref(), failure.partition, failure.offset),
-        (Some("in"), Some(0), Some(2)),
-        "{failure:?}"
-    );
-    // What lies in front of it is done, and what lies behind it is not.
-    assert_eq!(fixture.committed(0), Some(2));
-    assert_eq!(fixture.status().records_rejected, 0);
-    fixture.runtime.shutdown().await;
-}
-
 #[tokio::test]
 async fn a_record_that_the_plugin_rejects_follows_the_policy() {
     for on_error in [OnError::Skip, OnError::DeadLetter("dead".into()), OnError::Stop] {
@@ -293,24 +232,6 @@ async fn a_second_rejection_does_not_move_the_place_where_the_sink_stops() {
     assert_eq!((failure.kind, failure.partition, failure.offset), ("rejected", Some(0), Some(1)));
     assert!(fixture.committed(0).is_none_or(|next| next <= 1), "{:?}", fixture.committed(0));
     assert!(fixture.committed(1).is_none_or(|next| next == 0), "{:?}", fixture.committed(1));
-    fixture.runtime.shutdown().await;
-}
-
-/// Symptom: a batch that could not be opened was committed and nowhere. Cause: its letter was only queued when the plugin
-/// crashed at the record behind it, which then was committed. Fix: it is written before that record is handed over.
-#[tokio::test]
-async fn a_batch_in_front_of_a_record_that_crashes_is_a_dead_letter_too() {
-    let fixture = Fixture::new();
-    fixture.append("in", 0, &["a"]);
-    fixture.cluster.append("in", 0, &damaged(&["b", "c"]));
-    fixture.append("in", 0, &["poison", "d"]);
-    fixture.apply(fixture.sink("crash-on-poison", OnError::DeadLetter("dead".into()))).await;
-    fixture.until_committed(0, 5).await;
-    let letters = fixture.records("dead");
-    let mut offsets: Vec<&str> = letters.iter().map(|(_, headers)| header(headers, OFFSET)).collect();
-    offsets.sort_unstable();
-    offsets.dedup();
-    assert_eq!(offsets, ["1", "3"]);
     fixture.runtime.shutdown().await;
 }
 
@@ -429,48 +350,4 @@ async fn a_stop_does_not_wait_for_a_commit_that_hangs() {
     fixture.until("a commit hangs", |fixture| fixture.cluster.held() > 0).await;
     tokio::time::timeout(DEADLINE, fixture.runtime.shutdown()).await.expect("nobody waits for the commit");
     assert_eq!((fixture.committed(0), fixture.values("out")), (Some(1), vec!["a".to_owned()]));
-}
-
-/// It owes most of a minute when it has committed: what it has done does not wait for that.
-#[tokio::test]
-async fn a_sink_commits_what_it_has_done_and_waits_for_its_share_of_the_processor() {
-    let fixture = Fixture::new();
-    fixture.append("in", 0, &["a"]);
-    fixture.apply(fixture.slow_sink("busy")).await;
-    fixture.until_throttled().await;
-    assert_eq!((fixture.values("out"), fixture.committed(0)), (vec!["a".to_owned()], Some(1)));
-    // Whoever takes over does not wait, and what it has done is not done again.
-    let swapped = async {
-        fixture.append("in", 0, &["b"]);
-        fixture.apply(fixture.sink("copy", OnError::Stop)).await;
-        fixture.until_committed(0, 2).await;
-    };
-    tokio::time::timeout(Duration::from_secs(20), swapped).await.expect("it does not wait for its share");
-    assert_eq!(fixture.values("out"), ["a", "b"]);
-    // The version before has its debts still.
-    let throttled = fixture.status().plugins[0].usage.throttled_us;
-    fixture.append("in", 0, &["c"]);
-    fixture.apply(fixture.slow_sink("busy")).await;
-    fixture
-        .until("it waits before it does anything", |fixture| {
-            fixture.status().plugins[0].usage.throttled_us > throttled
-        })
-        .await;
-    assert_eq!(fixture.committed(0), Some(2));
-    fixture.runtime.shutdown().await;
-}
-
-/// Whatever it calls the host for, and even if it calls it for nothing.
-#[tokio::test]
-async fn a_sink_can_not_get_around_its_share_of_the_processor() {
-    for mode in ["spin-and-count", "spin-and-look", "spin-and-nap", "spin-and-retry"] {
-        let fixture = Fixture::new();
-        fixture.apply(fixture.slow_sink(mode)).await;
-        fixture.until_throttled().await;
-        // It is no crash to wait for so long.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let status = fixture.status();
-        assert!(matches!(status.state, StageState::Running), "{mode}: {status:?}");
-        fixture.runtime.shutdown().await;
-    }
 }

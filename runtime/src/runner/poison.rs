@@ -20,6 +20,8 @@ const CRASHES_ALONE: u32 = 2;
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A plugin that commits only when it has many records gets another one after that time.
 const ALONE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Where the plugin neither crashes nor commits anything for so long, its records are handed over together again.
+const SEARCH_TIME_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// See the module.
 #[derive(Default)]
@@ -29,14 +31,18 @@ pub(super) struct Poison {
     kept_bytes: usize,
     /// Of each partition, the first record that is outstanding, and the offset behind the last one.
     outstanding: BTreeMap<TopicPartition, (i64, i64)>,
-    /// Of those, what the plugin has called bad.
-    rejected: BTreeSet<(TopicPartition, i64)>,
+    /// Of those, what the plugin has called bad and is kept still.
+    rejected: BTreeMap<TopicPartition, BTreeSet<i64>>,
+    /// Of those, what is not kept any more lies in front of these offsets.
+    dropped: BTreeMap<TopicPartition, i64>,
+    /// Partitions of which something else is outstanding than what follows on what is committed.
+    sought: BTreeSet<TopicPartition>,
     /// When the last records were handed over.
     polled: Duration,
     /// Where each partition stood when the plugin crashed, and how often in a row.
     crashes: BTreeMap<TopicPartition, (i64, u32)>,
-    /// Up to there each record is handed over alone.
-    alone_until: BTreeMap<TopicPartition, i64>,
+    /// Up to there each record is handed over alone; and when something came of that last.
+    alone_until: BTreeMap<TopicPartition, (i64, Duration)>,
 }
 
 /// What a crash says about the records.
@@ -67,10 +73,14 @@ impl Poison {
             let entry = self.outstanding.entry(of(batch)).or_insert((first, next));
             *entry = (entry.0.min(first), next);
         }
-        let alone = self.is_alone();
-        while self.kept_bytes > KEPT_BYTES_MAX && !alone {
+        while self.kept_bytes > KEPT_BYTES_MAX {
             let Some(oldest) = self.kept.pop_front() else { break };
             self.kept_bytes -= bytes_of(&oldest);
+            let (partition, next) = (of(&oldest), last_offset(&oldest).unwrap_or(0).saturating_add(1));
+            if let Some(rejected) = self.rejected.get_mut(&partition) {
+                *rejected = rejected.split_off(&next);
+            }
+            self.dropped.insert(partition, next);
         }
         for batch in batches {
             // It may be a small part of what it lies in.
@@ -83,7 +93,12 @@ impl Poison {
     /// Whether nothing may be handed over for now.
     pub(super) fn is_holding(&self, now: Duration) -> bool {
         let is_recent = now.saturating_sub(self.polled) < ALONE_TIME_MAX;
-        self.is_alone() && !self.outstanding.is_empty() && (is_recent || self.kept_bytes > KEPT_BYTES_MAX)
+        self.is_alone() && !self.outstanding.is_empty() && is_recent
+    }
+
+    /// A search that comes to nothing ends.
+    pub(super) fn expire(&mut self, now: Duration) {
+        self.alone_until.retain(|_, (_, since)| now.saturating_sub(*since) < SEARCH_TIME_MAX);
     }
 
     /// Whether each record is handed over alone.
@@ -101,7 +116,7 @@ impl Poison {
         if !(first..next).contains(&offset) {
             return Err(NotKept::NotOutstanding);
         }
-        if self.rejected.contains(&(partition.clone(), offset)) {
+        if self.rejected.get(partition).is_some_and(|rejected| rejected.contains(&offset)) {
             return Ok(None);
         }
         let mut is_newer = false;
@@ -117,20 +132,55 @@ impl Poison {
 
     /// The plugin has called it bad.
     pub(super) fn rejected(&mut self, partition: TopicPartition, offset: i64) {
-        self.rejected.insert((partition, offset));
+        self.rejected.entry(partition).or_default().insert(offset);
+    }
+
+    /// The plugin is sent elsewhere than to what is committed.
+    pub(super) fn sought(&mut self, partition: TopicPartition) {
+        self.sought.insert(partition);
+    }
+
+    /// Whether what is outstanding of it does not follow on what is committed.
+    pub(super) fn is_sought(&self, partition: &TopicPartition) -> bool {
+        self.sought.contains(partition)
+    }
+
+    /// What is committed of it, or where the plugin is sent: records in front of that are not handed over again.
+    pub(super) fn is_past(&mut self, partition: &TopicPartition, offset: i64) {
+        self.alone_until.retain(|other, (until, _)| other != partition || offset < *until);
+    }
+
+    /// It is read where it is committed.
+    pub(super) fn rewound(&mut self, partition: &TopicPartition, committed: Option<i64>) {
+        self.forget(partition);
+        if let Some(offset) = committed {
+            self.is_past(partition, offset);
+        }
     }
 
     /// Everything below these offsets is done.
     pub(super) fn committed(&mut self, offsets: &[(TopicPartition, i64)]) {
         for (partition, offset) in offsets {
+            if let Some((first, next)) = self.outstanding.get(partition) {
+                match (first..=next).contains(&offset) {
+                    true => self.sought.remove(partition),
+                    false => self.sought.insert(partition.clone()),
+                };
+            }
             match self.outstanding.get_mut(partition) {
                 Some((first, next)) if *offset < *next => *first = (*first).max(*offset),
                 _ => {
                     self.outstanding.remove(partition);
                 }
             }
-            self.alone_until.retain(|other, until| other != partition || offset < until);
-            self.rejected.retain(|(other, at)| other != partition || at >= offset);
+            self.is_past(partition, *offset);
+            if let Some((_, since)) = self.alone_until.get_mut(partition) {
+                *since = self.polled;
+            }
+            if let Some(rejected) = self.rejected.get_mut(partition) {
+                *rejected = rejected.split_off(offset);
+            }
+            self.dropped.retain(|other, until| other != partition || offset < until);
             self.drop_kept(|batch| of(batch) != *partition || last_offset(batch) >= Some(*offset));
         }
     }
@@ -138,25 +188,30 @@ impl Poison {
     /// What is outstanding of the partition will be handed over again, or never.
     pub(super) fn forget(&mut self, partition: &TopicPartition) {
         self.outstanding.remove(partition);
-        self.rejected.retain(|(other, _)| other != partition);
+        self.rejected.remove(partition);
+        self.dropped.remove(partition);
+        self.sought.remove(partition);
         self.drop_kept(|batch| of(batch) != *partition);
     }
 
     pub(super) fn forget_all(&mut self) {
         (self.outstanding, self.kept, self.kept_bytes) = (BTreeMap::new(), VecDeque::new(), 0);
         self.rejected.clear();
+        self.dropped.clear();
     }
 
     /// The others are another member's now.
     pub(super) fn retain(&mut self, is_owned: impl Fn(&TopicPartition) -> bool) {
         self.crashes.retain(|partition, _| is_owned(partition));
         self.alone_until.retain(|partition, _| is_owned(partition));
+        self.sought.retain(|partition| is_owned(partition));
     }
 
     /// The plugin has crashed. Nothing is outstanding after it.
     pub(super) fn crashed(&mut self) -> Suspicion {
         let outstanding = std::mem::take(&mut self.outstanding);
         let mut kept: Vec<InputBatch> = std::mem::take(&mut self.kept).into();
+        let dropped = std::mem::take(&mut self.dropped);
         self.forget_all();
         let is_alone = self.is_alone();
         let mut suspect: Option<(u32, &TopicPartition, i64)> = None;
@@ -168,11 +223,16 @@ impl Poison {
             if suspect.is_none_or(|(most, ..)| count > most) {
                 suspect = Some((count, partition, *first));
             }
-            if is_alone && count >= CRASHES_ALONE {
+            // Of what is not kept nothing could be put aside.
+            let is_whole = dropped.get(partition).is_none_or(|next| next <= first);
+            if is_alone && count >= CRASHES_ALONE && is_whole {
                 guilty.insert(partition);
             } else if !is_alone && count >= CRASHES_TOGETHER {
-                alone_until.insert(partition.clone(), *next);
+                alone_until.insert(partition.clone(), (*next, self.polled));
             }
+        }
+        for (_, since) in self.alone_until.values_mut() {
+            *since = self.polled;
         }
         if !alone_until.is_empty() {
             // From here on it is counted what a record does alone.
@@ -200,7 +260,7 @@ pub(super) fn of(batch: &InputBatch) -> TopicPartition {
     TopicPartition { topic: std::sync::Arc::clone(&batch.topic), partition: batch.partition }
 }
 
-fn first_offset(batch: &InputBatch) -> Option<i64> {
+pub(super) fn first_offset(batch: &InputBatch) -> Option<i64> {
     batch.records.first().map(|record| batch.offset(record))
 }
 
@@ -210,5 +270,5 @@ pub(super) fn last_offset(batch: &InputBatch) -> Option<i64> {
 
 /// What it takes in memory.
 fn bytes_of(batch: &InputBatch) -> usize {
-    batch.section.len() + batch.records.len() * size_of::<InputRecord>()
+    size_of::<InputBatch>() + batch.section.len() + batch.records.len() * size_of::<InputRecord>()
 }

@@ -63,6 +63,8 @@ pub(crate) struct Session {
     poison: Poison,
     /// Records that the plugin can't live with, and its last words: put aside before the next instance begins.
     found: Option<(Vec<InputBatch>, String)>,
+    /// How often that happened since the plugin has committed something.
+    found_in_a_row: u32,
     /// The first record of each partition that the plugin is stopped for: nothing from there on is committed.
     stopped_at: BTreeMap<TopicPartition, i64>,
     counts: UnitCounts,
@@ -98,6 +100,7 @@ impl Session {
             writing,
             poison: Poison::default(),
             found: None,
+            found_in_a_row: 0,
             stopped_at: BTreeMap::new(),
             counts: UnitCounts::default(),
             has_begun: false,
@@ -114,11 +117,13 @@ impl Session {
         (self.stop, self.label, self.has_begun) = (stop, plugin.label().into(), false);
         (self.plugin, self.stopped_at) = (Some(plugin.clone()), BTreeMap::new());
         self.grants = plugin.grants.clone();
+        // Its `init` has nothing to do with what the one before has polled.
+        self.poison.forget_all();
     }
 
     /// Another version comes, which may live with what the one before could not.
     pub(super) fn acquit(&mut self) {
-        (self.poison, self.found) = (Poison::default(), None);
+        (self.poison, self.found, self.found_in_a_row) = (Poison::default(), None, 0);
     }
 
     /// The instance's `run` begins, where the group has committed. An error means that this can't be known now.
@@ -137,6 +142,7 @@ impl Session {
             let committed = self.ask_committed(partitions.clone()).await?;
             for (partition, offset) in partitions.iter().zip(committed) {
                 self.reading.rewind(partition, offset);
+                self.poison.rewound(partition, offset);
                 self.ask_seek(partition, offset.map_or(SeekTo::Beginning, SeekTo::Offset)).await?;
             }
         }

@@ -33,8 +33,15 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let name = format!("{}-{task}", shared.spec.name);
     thread::Builder::new().name(name).spawn(move || {
-        let runner =
-            Runner { shared, stop, session: Some(session), backoff: BACKOFF_MIN, crashes: 0, generation: 0 };
+        let runner = Runner {
+            shared,
+            stop,
+            session: Some(session),
+            backoff: BACKOFF_MIN,
+            crashes: 0,
+            suspicious: 0,
+            generation: 0,
+        };
         runtime.block_on(runner.run());
         // A look-up of a name that hangs holds up nobody.
         runtime.shutdown_background();
@@ -48,6 +55,8 @@ struct Runner {
     session: Option<Session>,
     backoff: Duration,
     crashes: u32,
+    /// Those that records may be to blame for.
+    suspicious: u32,
     /// Of the deployment that ran last.
     generation: u64,
 }
@@ -69,13 +78,13 @@ impl Runner {
             let deployment = self.shared.deployments.current();
             if std::mem::replace(&mut self.generation, deployment.generation) != deployment.generation {
                 // What others did is not this version's fault.
-                (self.backoff, self.crashes) = (BACKOFF_MIN, 0);
+                self.forget_crashes();
                 self.session.as_mut().expect("no instance has it").acquit();
             }
             let started = self.shared.clock().monotonic();
             let next = self.run_once(&deployment).await;
             if self.shared.clock().monotonic().saturating_sub(started) > WORKED_TIME {
-                (self.backoff, self.crashes) = (BACKOFF_MIN, 0);
+                self.forget_crashes();
             }
             let next = match self.session.as_mut().and_then(Session::take_failure) {
                 Some(failure) => Next::End(StageState::Failed(*failure)),
@@ -187,29 +196,34 @@ impl Runner {
         }
     }
 
+    fn forget_crashes(&mut self) {
+        (self.backoff, self.crashes, self.suspicious) = (BACKOFF_MIN, 0, 0);
+    }
+
     fn crashed(&mut self, deployment: &Deployment, error: &PluginError) -> Next {
         self.shared.metrics.count_error(error.kind());
         let reason = error.to_string();
         let suspicion = self.session.as_mut().expect("no instance has it").crashed(&reason);
         let may_blame = self.shared.spec.on_error != OnError::Stop;
-        self.crashes = match suspicion {
+        let again = match suspicion {
             // What crashes is out of the way.
-            Suspicion::Found(_) if may_blame => 0,
-            _ => self.crashes + 1,
+            Suspicion::Found(_) if may_blame => {
+                self.forget_crashes();
+                false
+            }
+            Suspicion::From(..) if may_blame => {
+                self.suspicious += 1;
+                self.suspicious >= SUSPICIOUS_CRASHES_MAX
+            }
+            _ => {
+                self.crashes += 1;
+                self.crashes >= CRASHES_MAX
+            }
         };
-        let crashes_max = match suspicion {
-            Suspicion::From(..) if may_blame => SUSPICIOUS_CRASHES_MAX,
-            _ => CRASHES_MAX,
-        };
-        let (generation, again) = (deployment.generation, self.crashes >= crashes_max);
+        let generation = deployment.generation;
         let crash = Crash { generation, canary: false, index: 0, reason: &reason, again };
         match self.shared.crashed(crash) {
-            AfterCrash::Again => {
-                if self.crashes == 0 {
-                    self.backoff = BACKOFF_MIN;
-                }
-                Next::Later { reason }
-            }
+            AfterCrash::Again => Next::Later { reason },
             AfterCrash::RolledBack(_) => Next::Now,
             AfterCrash::GiveUp => {
                 let plugin = &deployment.plugins[0].name;

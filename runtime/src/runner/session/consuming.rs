@@ -7,10 +7,12 @@ use super::{POLL_WAIT_MAX, Result, SeekPlace, Session, SessionError};
 use crate::batch::InputBatch;
 use crate::runner::desk::Request;
 use crate::runner::reading::{Resumed, Taken, Unreadable};
-use crate::stage::{Polled, SeekTo, StageFailure, TopicPartition};
+use crate::stage::{FetchedPartition, Polled, SeekTo, StageFailure, TopicPartition};
 
 /// Partitions that one call may name.
 const PARTITIONS_MAX: usize = 10_000;
+/// While nothing may be handed over, a poll asks so often what the group does.
+const HOLDING_LOOK_UP: Duration = Duration::from_secs(1);
 
 impl Session {
     pub(crate) async fn subscribe(&mut self, topics: Vec<String>) -> Result<()> {
@@ -60,11 +62,12 @@ impl Session {
             self.poison.forget_all();
         }
         loop {
+            let now = self.shared.clock().monotonic();
+            self.poison.expire(now);
             // When the plugin crashes at what comes next, that is committed, and so is what was put aside in front of it.
             if self.poison.is_alone() {
                 self.flush().await?;
             }
-            let now = self.shared.clock().monotonic();
             let is_holding = self.poison.is_holding(now);
             let records_max = match self.poison.is_alone() {
                 true => u32::from(!is_holding),
@@ -90,22 +93,14 @@ impl Session {
                 .map_or(POLL_WAIT_MAX, |at| at.saturating_duration_since(tokio::time::Instant::now()));
             let max_wait = left.min(POLL_WAIT_MAX);
             if is_holding && !self.reading.is_empty() {
-                self.unless_stopped(tokio::time::sleep(max_wait)).await?;
-                if left <= max_wait {
+                let wait = max_wait.min(HOLDING_LOOK_UP);
+                self.unless_stopped(tokio::time::sleep(wait)).await?;
+                if self.look_up().await? || left <= wait {
                     return Ok(Vec::new());
                 }
                 continue;
             }
-            let polled =
-                self.unless_stopped(self.ask_once(|reply| Request::Poll { max_wait, reply })).await?;
-            let polled = match polled {
-                Ok(polled) => polled,
-                Err(error) => {
-                    self.reading.reset();
-                    self.poison.forget_all();
-                    return Err(self.refused(error));
-                }
-            };
+            let polled = self.ask_polled(max_wait).await?;
             let nothing =
                 polled.fetched.is_empty() && polled.assigned.is_empty() && polled.revoked.is_empty();
             // What is uncommitted is to be committed before the partitions are let go of.
@@ -113,6 +108,24 @@ impl Session {
                 return Ok(Vec::new());
             }
         }
+    }
+
+    async fn ask_polled(&mut self, max_wait: Duration) -> Result<Polled> {
+        let polled = self.unless_stopped(self.ask_once(|reply| Request::Poll { max_wait, reply })).await?;
+        polled.map_err(|error| {
+            self.reading.reset();
+            self.poison.forget_all();
+            self.refused(error)
+        })
+    }
+
+    /// Learns what the group does while enough is there. What is fetched meanwhile is fetched again when it is wanted.
+    async fn look_up(&mut self) -> Result<bool> {
+        let mut polled = self.ask_polled(Duration::ZERO).await?;
+        for FetchedPartition { topic, partition, position, .. } in std::mem::take(&mut polled.fetched) {
+            self.ask_seek(&TopicPartition { topic, partition }, SeekTo::Offset(position)).await?;
+        }
+        self.accept(polled)
     }
 
     /// True if the group takes partitions away of which something is uncommitted.
@@ -145,7 +158,16 @@ impl Session {
     pub(crate) async fn commit(&mut self) -> Result<()> {
         self.may_finish()?;
         let offsets = self.reading.uncommitted();
-        self.write(None, offsets).await
+        self.commit_as_told(offsets).await
+    }
+
+    async fn commit_as_told(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<()> {
+        let has_offsets = !offsets.is_empty();
+        self.write(None, offsets).await?;
+        if has_offsets {
+            self.found_in_a_row = 0;
+        }
+        Ok(())
     }
 
     pub(crate) async fn commit_offsets(&mut self, offsets: Vec<(TopicPartition, i64)>) -> Result<()> {
@@ -159,7 +181,7 @@ impl Session {
                 return Err(SessionError::Invalid(format!("{topic}-{partition} {what}")));
             }
         }
-        self.write(None, offsets).await
+        self.commit_as_told(offsets).await
     }
 
     pub(crate) async fn committed(&mut self, partitions: Vec<TopicPartition>) -> Result<Vec<Option<i64>>> {
@@ -185,12 +207,16 @@ impl Session {
             SeekPlace::Committed => {
                 let committed = self.ask_committed(vec![partition.clone()]).await?;
                 let offset = committed.into_iter().next().flatten();
-                self.poison.forget(&partition);
+                self.poison.rewound(&partition, offset);
                 self.reading.rewind(&partition, offset);
                 return self.ask_seek(&partition, offset.map_or(SeekTo::Beginning, SeekTo::Offset)).await;
             }
         };
         self.poison.forget(&partition);
+        self.poison.sought(partition.clone());
+        if let SeekTo::Offset(offset) = to {
+            self.poison.is_past(&partition, offset);
+        }
         // One that is paused is sent there when it is resumed.
         if self.reading.seek(&partition, to) {
             return Ok(());

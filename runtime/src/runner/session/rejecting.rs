@@ -5,9 +5,12 @@ use millstream_record::RecordBatch;
 use super::{Result, Session, SessionError};
 use crate::batch::InputBatch;
 use crate::outputs::cut;
-use crate::runner::poison::{NotKept, Suspicion, last_offset, of};
+use crate::runner::poison::{NotKept, Suspicion, first_offset, last_offset, of};
 use crate::runner::reading::{Unfit, Unreadable};
 use crate::stage::{Cause, OnError, Original, Rejection, StageFailure, TappedBatch, TopicPartition};
+
+/// So many times in a row, without a commit by the plugin in between, records are found that it crashes at.
+const FOUND_MAX: u32 = 20;
 
 impl Session {
     /// The plugin says that a record which it has polled and not committed is bad.
@@ -77,10 +80,19 @@ impl Session {
     }
 
     async fn try_put_found_aside(&mut self, batches: &[InputBatch], reason: &str) -> Result<()> {
+        for batch in batches {
+            self.check_owned(&of(batch))?;
+            if let Some(why) = self.not_put_aside(batch).await? {
+                let said = format!("{why}: {reason}");
+                let plugin = self.plugin.as_ref().map(|plugin| plugin.name.clone());
+                let failure = StageFailure { plugin, ..StageFailure::without_batch("rejected", &said) };
+                let first = first_offset(batch).unwrap_or(batch.base_offset);
+                return Err(self.fail(failure.at(&of(batch), first)));
+            }
+        }
         let mut offsets: Vec<(TopicPartition, i64)> = Vec::new();
         for batch in batches {
             let (partition, Some(last)) = (of(batch), last_offset(batch)) else { continue };
-            self.check_owned(&partition)?;
             self.put_aside(batch, reason, true).await?;
             self.counts.records_in += batch.len() as u64;
             self.counts.records_rejected += batch.len() as u64;
@@ -91,7 +103,30 @@ impl Session {
             let stage = &self.shared.spec.name;
             tracing::warn!(stage, %topic, partition, next, reason, "put aside what the plugin crashes at");
         }
-        self.write(None, offsets).await
+        self.write(None, offsets).await?;
+        self.found_in_a_row += 1;
+        Ok(())
+    }
+
+    /// Why a person has to look at what the plugin crashes at.
+    async fn not_put_aside(&mut self, batch: &InputBatch) -> Result<Option<String>> {
+        if self.found_in_a_row >= FOUND_MAX {
+            return Ok(Some(format!(
+                "the plugin crashes at this record too, after {FOUND_MAX} places before it that were put aside, and has \
+                 committed nothing in between: the plugin may be to blame, not the records"
+            )));
+        }
+        let partition = of(batch);
+        // It may have been sent to just what is committed.
+        if !self.poison.is_sought(&partition) {
+            return Ok(None);
+        }
+        let committed = self.ask_committed(vec![partition]).await?.into_iter().next().flatten();
+        Ok((committed != first_offset(batch)).then(|| {
+            "the plugin crashes at this record, and has sought it away from what is committed: to commit it would leave out \
+             what lies between"
+                .to_owned()
+        }))
     }
 
     /// What can't be handed over is as bad as a record that a plugin rejects.

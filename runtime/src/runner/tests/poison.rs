@@ -152,3 +152,74 @@ fn records_are_kept_until_they_are_committed_and_within_a_limit() {
     poison.forget(&partition(0));
     assert_eq!(missing(poison.find(&partition(0), 39)), Some(NotKept::NotOutstanding));
 }
+
+/// Nor does a plugin that is given its records one at a time and never commits; of what is not kept nobody is blamed.
+#[test]
+fn what_a_plugin_keeps_to_itself_is_bounded() {
+    let mut poison = Poison::default();
+    let large = vec![0; 1024 * 1024];
+    for _ in 0..2 {
+        poison.polled(&[polled(0, 0, 60, b"v")], NOW);
+        assert!(matches!(poison.crashed(), Suspicion::From(..)));
+    }
+    for _ in 0..3 {
+        for offset in 0..40 {
+            assert!(poison.is_alone());
+            poison.polled(&[polled(0, offset, 1, &large)], NOW);
+            poison.rejected(partition(0), offset);
+        }
+        let found = poison.find(&partition(0), 0);
+        assert_eq!(found.err(), Some(NotKept::Dropped), "what is not kept is not remembered as rejected");
+        assert!(poison.find(&partition(0), 39).unwrap().is_none(), "it was rejected before");
+        assert!(matches!(poison.crashed(), Suspicion::From(_, 0)));
+    }
+}
+
+#[test]
+fn a_search_ends_where_its_records_can_not_come_any_more_and_in_time() {
+    let searching = || {
+        let mut poison = Poison::default();
+        for _ in 0..2 {
+            poison.polled(&[polled(0, 5, 3, b"v")], NOW);
+            poison.crashed();
+        }
+        assert!(poison.is_alone());
+        poison
+    };
+    let mut poison = searching();
+    poison.rewound(&partition(0), Some(7));
+    assert!(poison.is_alone());
+    // Another member has committed it.
+    poison.rewound(&partition(0), Some(8));
+    assert!(!poison.is_alone());
+    let mut poison = searching();
+    poison.is_past(&partition(0), 8);
+    assert!(!poison.is_alone());
+    let mut poison = searching();
+    poison.expire(NOW + Duration::from_secs(599));
+    assert!(poison.is_alone());
+    // As long as something comes of it, it goes on.
+    poison.polled(&[polled(0, 5, 1, b"v")], NOW + Duration::from_secs(599));
+    poison.committed(&[(partition(0), 6)]);
+    poison.expire(NOW + Duration::from_secs(1198));
+    assert!(poison.is_alone());
+    poison.expire(NOW + Duration::from_secs(1199));
+    assert!(!poison.is_alone());
+}
+
+#[test]
+fn what_is_outstanding_follows_on_what_is_committed_or_not() {
+    let mut poison = Poison::default();
+    poison.sought(partition(0));
+    poison.polled(&[polled(0, 5, 3, b"v")], NOW);
+    poison.committed(&[(partition(0), 2)]);
+    poison.crashed();
+    assert!(poison.is_sought(&partition(0)), "it is known after the crash");
+    poison.polled(&[polled(0, 5, 3, b"v")], NOW);
+    poison.committed(&[(partition(0), 6)]);
+    assert!(!poison.is_sought(&partition(0)));
+    poison.committed(&[(partition(0), 3)]);
+    assert!(poison.is_sought(&partition(0)), "it has committed what lies in front of that");
+    poison.rewound(&partition(0), Some(3));
+    assert!(!poison.is_sought(&partition(0)));
+}

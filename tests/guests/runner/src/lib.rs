@@ -50,17 +50,24 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
             sink.send(Outgoing::new(format!("owned {owned}")))?;
             sink.commit()?;
         }
+        // Away from what is committed.
+        "seek-away" => {
+            while sink.assignment().is_empty() {
+                sink.poll(1, Duration::from_millis(200))?;
+            }
+            sink.seek(&Partition { topic: "in".to_owned(), partition: 0 }, SeekTo::Offset(2))?;
+        }
         "subscribe-other" => sink.subscribe(&["other"])?,
         "subscribe-foreign" => sink.subscribe(&["in", "no-such-topic"])?,
         _ => {}
     }
-    let wait = if config.mode == "long-poll" { 3600 * 1000 } else { 200 };
+    let wait = if matches!(&*config.mode, "long-poll" | "hoard") { 3600 * 1000 } else { 200 };
     let (mut is_sought, mut gathered) = (false, Vec::new());
     loop {
         let messages = sink.poll(max, Duration::from_millis(wait))?;
         for message in &messages {
             match &*config.mode {
-                "crash-on-poison" if message.value() == b"poison" => panic!("poison"),
+                "crash-on-poison" | "seek-away" | "hoard" if message.value() == b"poison" => panic!("poison"),
                 "crash-at-commit" => gathered.push(message.value().to_vec()),
                 "reject" if message.value() == b"bad" => sink.reject(message, "it says so")?,
                 // It goes on, whatever it is told.
@@ -76,6 +83,14 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
         }
         match &*config.mode {
             "never-commit" => continue,
+            // It has told what it polls, and that a poll for an hour has ended.
+            "hoard" => {
+                if messages.is_empty() {
+                    sink.send(Outgoing::new("nothing"))?;
+                }
+                sink.sleep(Duration::ZERO)?;
+                continue;
+            }
             // What it writes to takes several records at once.
             "crash-at-commit" if gathered.len() < 3 && !messages.is_empty() => continue,
             _ => {}
