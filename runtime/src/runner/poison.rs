@@ -161,8 +161,8 @@ impl Poison {
     /// Everything below these offsets is done.
     pub(super) fn committed(&mut self, offsets: &[(TopicPartition, i64)]) {
         for (partition, offset) in offsets {
-            if let Some((first, next)) = self.outstanding.get(partition) {
-                match (first..=next).contains(&offset) {
+            if let Some((first, _)) = self.outstanding.get(partition) {
+                match first <= offset {
                     true => self.sought.remove(partition),
                     false => self.sought.insert(partition.clone()),
                 };
