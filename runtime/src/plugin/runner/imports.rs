@@ -401,9 +401,10 @@ impl secrets::HostSecret for RunnerState {
         self.called_for_little().await;
         let handle = self.host.table().get(&secret);
         let SecretHandle(name) = handle.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
-        let read = self.session.environment.secrets.read(name);
+        let name = name.clone();
+        let read = self.session.environment.secrets.read(&name);
         let secret = read.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
-        self.host.hide(name, secret.as_bytes());
+        self.host.hide(&name, secret.as_bytes());
         Ok(secret.as_bytes().to_vec())
     }
 
