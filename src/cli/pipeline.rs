@@ -149,7 +149,7 @@ fn stage_table(stages: &[&Value], output: &mut Output) -> Result<(), Failure> {
         table.row([
             text("pipeline"),
             text("stage"),
-            text("position"),
+            text(if stage["runner"].is_string() { "runner" } else { "position" }),
             text("state"),
             number("records_in"),
             number("records_out"),

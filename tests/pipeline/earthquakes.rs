@@ -114,6 +114,12 @@ fn the_earthquakes_are_where_a_plain_computation_has_them() {
     let lag = || stage_of(&status(&node), "count")["lag"].as_i64();
     assert!(until(|| lag() == Some(0)), "{:#}", status(&node));
     assert_eq!(counted(), counts);
+    let shown = admin(&node, &["status"]).stdout;
+    for (part, place) in [("catalogue", "source"), ("check-reports", "ingest"), ("count", "sink")] {
+        let is_of = |line: &&str| line.split_whitespace().nth(1) == Some(part);
+        let row = shown.lines().find(is_of).unwrap_or_default();
+        assert_eq!(row.split_whitespace().nth(2), Some(place), "{shown}");
+    }
 
     reports_are_checked(&node, strong.len());
     assert!(node.stop().status.success());
