@@ -29,7 +29,10 @@ impl Default for Share {
 
 /// The shares that somebody uses, by pipeline and plugin.
 #[derive(Clone, Default)]
-pub(super) struct Shares(Arc<Mutex<BTreeMap<(String, String), Weak<Share>>>>);
+pub(super) struct Shares(Arc<Mutex<ByPlugin>>);
+
+/// By pipeline and plugin.
+type ByPlugin = BTreeMap<(String, String), Weak<Share>>;
 
 impl Shares {
     pub(super) fn of(&self, pipeline: &str, plugin: &str) -> Arc<Share> {

@@ -19,47 +19,8 @@ struct Config {
 fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
     let max = config.max.unwrap_or(100);
     log::info(format!("mode {}", config.mode));
-    match &*config.mode {
-        "done" => return Ok(()),
-        "retry" => return Err(Error::retry("not now")),
-        "stop" => return Err(Error::stop("a person should look")),
-        // Each turn of these is short, and none of them polls.
-        "spin-and-count" => loop {
-            compute(1000);
-            millstream_sdk::run::count("turns", 1)?;
-        },
-        "spin-and-look" => loop {
-            compute(1000);
-            sink.assignment();
-        },
-        "spin-and-nap" => loop {
-            compute(1_000_000);
-            std::thread::sleep(Duration::from_millis(1));
-        },
-        "spin-and-retry" => {
-            compute(100_000_000);
-            return Err(Error::retry("not now"));
-        }
-        "spin" => loop {
-            std::hint::black_box(0);
-        },
-        "foreign-topic" => sink.send(Outgoing::new("x").to("no-such-topic"))?,
-        "seek-foreign" => {
-            let nobody = Partition { topic: "in".to_owned(), partition: 99 };
-            let owned = sink.seek(&nobody, SeekTo::Beginning)?;
-            sink.send(Outgoing::new(format!("owned {owned}")))?;
-            sink.commit()?;
-        }
-        // Away from what is committed.
-        "seek-away" => {
-            while sink.assignment().is_empty() {
-                sink.poll(1, Duration::from_millis(200))?;
-            }
-            sink.seek(&Partition { topic: "in".to_owned(), partition: 0 }, SeekTo::Offset(2))?;
-        }
-        "subscribe-other" => sink.subscribe(&["other"])?,
-        "subscribe-foreign" => sink.subscribe(&["in", "no-such-topic"])?,
-        _ => {}
+    if begin(sink, &config.mode)? {
+        return Ok(());
     }
     let wait = if matches!(&*config.mode, "long-poll" | "hoard") { 3600 * 1000 } else { 200 };
     let (mut is_sought, mut gathered) = (false, Vec::new());
@@ -107,6 +68,53 @@ fn runner(sink: &mut Sink, config: &Config) -> Result<()> {
             }
         }
     }
+}
+
+/// What some modes do before they poll, or instead of it: true if that was all.
+fn begin(sink: &mut Sink, mode: &str) -> Result<bool> {
+    match mode {
+        "done" => return Ok(true),
+        "retry" => return Err(Error::retry("not now")),
+        "stop" => return Err(Error::stop("a person should look")),
+        // Each turn of these is short, and none of them polls.
+        "spin-and-count" => loop {
+            compute(1000);
+            millstream_sdk::run::count("turns", 1)?;
+        },
+        "spin-and-look" => loop {
+            compute(1000);
+            sink.assignment();
+        },
+        "spin-and-nap" => loop {
+            compute(1_000_000);
+            std::thread::sleep(Duration::from_millis(1));
+        },
+        "spin-and-retry" => {
+            compute(100_000_000);
+            return Err(Error::retry("not now"));
+        }
+        "spin" => loop {
+            std::hint::black_box(0);
+        },
+        "foreign-topic" => sink.send(Outgoing::new("x").to("no-such-topic"))?,
+        "seek-foreign" => {
+            let nobody = Partition { topic: "in".to_owned(), partition: 99 };
+            let owned = sink.seek(&nobody, SeekTo::Beginning)?;
+            sink.send(Outgoing::new(format!("owned {owned}")))?;
+            sink.commit()?;
+        }
+        // Away from what is committed.
+        "seek-away" => {
+            while sink.assignment().is_empty() {
+                sink.poll(1, Duration::from_millis(200))?;
+            }
+            sink.seek(&Partition { topic: "in".to_owned(), partition: 0 }, SeekTo::Offset(2))?;
+        }
+        "subscribe-other" => sink.subscribe(&["other"])?,
+        "subscribe-foreign" => sink.subscribe(&["in", "no-such-topic"])?,
+        _ => {}
+    }
+    Ok(false)
 }
 
 fn compute(turns: u64) {
