@@ -5,8 +5,7 @@
 
 A node of its own runs over an empty directory. Records are JSON objects. Each round measures, one after the other: a topic
 without a plugin; and identity and a filter that reads a field, in both forms of the contract, in each position: a topic with
-an ingest, a view of a topic, and what a stage makes of a topic (beside `stage, no plugin`, which is none: a stage has
-one, so the plain topic is what it is compared with). Printed are the medians over the rounds, and their difference to
+an ingest, a view of a topic, and what a stage makes of a topic. Printed are the medians over the rounds, and their difference to
 the topic without a plugin.
 """
 
@@ -29,9 +28,9 @@ def pipeline():
         config = FILTER if job.startswith("filter") else "null"
         plugins += f"  {job}: {{file: {job}.wasm, config: {config}}}\n"
         names += [f"ingest-{job}", f"view-of-{job}", f"stage-in-{job}", f"stage-out-{job}"]
-        ingests += f"  {job}: {{topic: ingest-{job}, plugin: {job}, parallelism: 2, budget_ms: 2000}}\n"
+        ingests += f"  check-{job}: {{topic: ingest-{job}, plugin: {job}, parallelism: 2, budget_ms: 2000}}\n"
         views += f"  view-{job}: {{from: view-of-{job}, plugin: {job}}}\n"
-        stages += f"  {job}: {{from: stage-in-{job}, plugin: {job}, to: stage-out-{job}, parallelism: 2}}\n"
+        stages += f"  copy-{job}: {{from: stage-in-{job}, plugin: {job}, to: stage-out-{job}, parallelism: 2}}\n"
     text += "".join(f"  {name}: {{partitions: {PARTITIONS}}}\n" for name in names)
     return text + plugins + ingests + views + stages
 

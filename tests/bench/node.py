@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import urllib.error
 import urllib.request
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
@@ -14,12 +15,10 @@ BINARY = os.path.join(ROOT, "target/release/millstream")
 
 
 class Node:
-    def __init__(self, binary, kafka, admin, settings=()):
+    def __init__(self, binary, kafka, admin):
         self.directory = tempfile.mkdtemp(prefix="millstream-bench-")
         self.binary, self.kafka = binary, kafka
         self.command = [binary, "up", "--data-dir", self.directory, "--listen", kafka, "--admin", admin]
-        for setting in settings:
-            self.command += ["--set", setting]
         self.admin = f"http://{admin}"
         self.start()
 
@@ -40,8 +39,12 @@ class Node:
     def request(self, method, path, body=None, content="application/json"):
         request = urllib.request.Request(self.admin + path, data=body, method=method)
         request.add_header("content-type", content)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return response.read()
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.read()
+        except urllib.error.HTTPError as error:
+            # Still an OSError, as others are that `swaps.py` tries again after, but with what the node says.
+            raise OSError(f"{method} {path}: {error.code}: {error.read().decode(errors='replace')}") from error
 
     def upload(self, component):
         sha256 = hashlib.sha256(component).hexdigest()
