@@ -15,6 +15,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -55,6 +56,8 @@ def rate(bootstrap, topic, records):
         time.sleep(0.1)
     inside = [sample for sample in samples if sample[1] >= records * 0.2]
     (start, first), (end, last) = inside[0], inside[-1]
+    if len(inside) < 3:
+        sys.exit(f"{topic} was complete before it was looked at three times: take more --records")
     return (last - first) / (end - start)
 
 
