@@ -8,6 +8,7 @@ mod bindings;
 mod checks;
 mod deploy;
 mod document;
+mod memory;
 mod open_files;
 mod pipelines;
 mod plugin_store;
@@ -24,7 +25,7 @@ use std::sync::{Arc, Mutex};
 use millstream_broker::broker::{RunningBroker, StartError};
 use millstream_broker::clock::SystemClock;
 use millstream_broker::config::BrokerConfig;
-use millstream_runtime::engine::{EngineConfig, PluginEngine};
+use millstream_runtime::engine::{EngineConfig, PluginEngine, machine_cores, register_metrics};
 use millstream_runtime::environment::Environment;
 use millstream_runtime::http::{HttpClient, TrustError};
 use millstream_runtime::plugin::PluginLogs;
@@ -117,6 +118,7 @@ impl Node {
         let mut registry = Registry::with_prefix("millstream");
         let plugins = PluginStore::open(&path.join("plugins"))?;
         let node_id = config.id();
+        let engine = Arc::new(PluginEngine::new(engine_config(&config, path.join("compiled"))));
         let watch_dir = config.plugin_watch_dir.clone();
         if let Some(dir) = &watch_dir {
             let failed = |source| NodeError::WatchDir { path: dir.clone(), source };
@@ -138,11 +140,12 @@ impl Node {
             environment.clone(),
             tokio::runtime::Handle::current(),
         );
+        register_metrics(&engine, &mut registry);
         let stop = CancellationToken::new();
         let state = Arc::new(NodeState {
             broker,
             runtime,
-            engine: Arc::new(engine(path.join("compiled"))),
+            engine,
             plugins,
             signatures,
             registry: Mutex::new(registry),
@@ -223,12 +226,16 @@ impl NodeState {
     }
 }
 
-fn engine(cache_dir: PathBuf) -> PluginEngine {
-    PluginEngine::new(EngineConfig {
+fn engine_config(config: &BrokerConfig, cache_dir: PathBuf) -> EngineConfig {
+    let cores_max = config.plugin_cores_max.map_or(machine_cores() - 1, i32::unsigned_abs);
+    let memory_bytes_max = config.plugin_memory_bytes_max.map(i64::unsigned_abs);
+    EngineConfig {
         cache_dir: Some(cache_dir),
+        cores_max: cores_max.max(1),
+        memory_bytes_max: memory_bytes_max.or_else(|| Some(memory::of_process()? / 2)).unwrap_or(u64::MAX),
         compiler: Box::new(compile_plugin::compiler()),
         ..EngineConfig::default()
-    })
+    }
 }
 
 /// A list of keys that can't be read keeps no node from serving its clients.

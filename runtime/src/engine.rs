@@ -12,6 +12,9 @@ mod cache;
 mod compiler;
 mod config;
 mod contract;
+mod cores;
+mod memory;
+mod metrics;
 mod outline;
 mod redpanda;
 mod ticker;
@@ -25,18 +28,22 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::Linker;
 
+use crate::clock::SystemClock;
 use crate::limits::INSTANCES_MAX;
 use crate::plugin::{HostState, Plugin, RedpandaLinker, RunnerState, link_host, link_runner};
 
 pub use artifact::ArtifactError;
 pub use compiler::{ChildCompiler, CompileError, Compiler, InProcessCompiler, compile_in_child};
 pub use contract::{Contract, ContractError, PluginForm};
+pub use metrics::register as register_metrics;
 pub use outline::OutlineError;
 pub use redpanda::RedpandaError;
 
 pub(crate) use cache::hex;
 pub(crate) use config::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 pub(crate) use contract::{Export, Interface};
+pub(crate) use cores::{Cores, HeldTime, Place};
+pub(crate) use memory::MemoryBudget;
 pub(crate) use redpanda::{ABI_VERSIONS, MEMORY, SCHEMA_REGISTRY, START, TRANSFORM, WASI};
 
 use artifact::Artifact;
@@ -52,6 +59,10 @@ pub struct EngineConfig {
     pub cache_dir: Option<PathBuf>,
     /// Live instances at most, over all stages.
     pub instances_max: u32,
+    /// Plugins that compute at the same time, on a core each.
+    pub cores_max: u32,
+    /// Linear memory of all plugins together.
+    pub memory_bytes_max: u64,
     /// What turns WebAssembly into machine code.
     pub compiler: Box<dyn Compiler>,
 }
@@ -59,8 +70,20 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         // One more, for a check: it starts one plugin at a time.
-        Self { cache_dir: None, instances_max: INSTANCES_MAX + 1, compiler: Box::new(InProcessCompiler) }
+        Self {
+            cache_dir: None,
+            instances_max: INSTANCES_MAX + 1,
+            cores_max: machine_cores(),
+            memory_bytes_max: u64::MAX,
+            compiler: Box::new(InProcessCompiler),
+        }
     }
+}
+
+/// Cores that this process may use.
+pub fn machine_cores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cores).unwrap_or(u32::MAX)
 }
 
 /// Why bytes did not become a plugin.
@@ -93,6 +116,8 @@ pub(crate) struct EngineState {
     runner: Linker<RunnerState>,
     redpanda: RedpandaLinker,
     cache: Option<CompileCache>,
+    pub(crate) cores: Arc<Cores>,
+    pub(crate) memory: Arc<MemoryBudget>,
     _ticker: Ticker,
 }
 
@@ -111,6 +136,18 @@ impl PluginEngine {
         let state = self.state.lock().expect("no code panics while it holds this lock");
         let metrics = state.as_ref().and_then(|state| state.engine.pooling_allocator_metrics());
         metrics.map_or(0, |metrics| metrics.component_instances())
+    }
+
+    /// Linear memory of all plugins together.
+    pub fn memory_bytes(&self) -> u64 {
+        let state = self.state.lock().expect("no code panics while it holds this lock");
+        state.as_ref().map_or(0, |state| state.memory.bytes())
+    }
+
+    /// What plugins have waited for a core, all together.
+    pub fn waited_for_cores(&self) -> Duration {
+        let state = self.state.lock().expect("no code panics while it holds this lock");
+        state.as_ref().map_or(Duration::ZERO, |state| state.cores.waited())
     }
 
     /// Whether these bytes may be a plugin, as far as that can be told without compiling them.
@@ -210,16 +247,9 @@ impl PluginEngine {
         let redpanda = RedpandaLinker::new(&engine)?;
         let ticker = Ticker::start(&engine, EPOCH_TICK)?;
         let cache = self.config.cache_dir.clone().map(CompileCache::new);
-        Ok(EngineState { engine, linker, runner, redpanda, cache, _ticker: ticker })
-    }
-}
-
-impl EngineState {
-    /// Ticks after which a call that began now has used up `budget`. One more, since the first tick may come
-    /// at once.
-    pub(crate) fn ticks(budget: Duration) -> u64 {
-        let ticks = budget.as_nanos().div_ceil(EPOCH_TICK.as_nanos());
-        u64::try_from(ticks).unwrap_or(u64::MAX / 2).saturating_add(1)
+        let cores = Cores::new(self.config.cores_max, SystemClock::shared(), EPOCH_TICK / 2);
+        let memory = MemoryBudget::new(self.config.memory_bytes_max);
+        Ok(EngineState { engine, linker, runner, redpanda, cache, cores, memory, _ticker: ticker })
     }
 }
 

@@ -9,9 +9,9 @@ use crate::stage::PARALLELISM_MAX;
 /// Largest component that is accepted. Interpreters of scripting languages take some tens of megabytes.
 pub const COMPONENT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Tasks of all stages of a node together: each is a thread and a member of a group.
-pub const TASKS_MAX: u32 = 256;
+pub const TASKS_MAX: u32 = 1024;
 /// Live instances of plugins of all stages of a node together.
-pub const INSTANCES_MAX: u32 = 256;
+pub const INSTANCES_MAX: u32 = 2048;
 /// What an operator may allow one plugin at most; the pool of linear memories is laid out for it.
 pub const MEMORY_BYTES_CEILING: u64 = 1024 * 1024 * 1024;
 /// A plugin with less than one page of memory cannot hold a batch.
@@ -37,9 +37,9 @@ pub const REASON_BYTES_MAX: usize = 1024;
 pub struct PluginLimits {
     /// Linear memory of one instance, all its modules together.
     pub memory_bytes_max: u64,
-    /// Wall clock time of one call of `transform`.
+    /// One call of `transform`: what it computes and waits for its host, without what it waits for a core.
     pub call_timeout_ms: u64,
-    /// Wall clock time of instantiation and `init`.
+    /// Instantiation and `init`, likewise.
     pub init_timeout_ms: u64,
     /// What one call may return.
     pub output_bytes_max: u32,

@@ -17,6 +17,7 @@ mod log;
 mod redpanda;
 mod runner;
 mod stdio;
+mod ticks;
 mod typed;
 mod v0_1;
 

@@ -171,13 +171,13 @@ fn a_pipeline_that_does_not_fit_beside_the_others_is_refused() {
         }
         pipeline_file(&text)
     };
-    let (_dir, first) = stages("first", 2);
+    let (_dir, first) = stages("first", 1);
     succeed(&apply(&node, &first));
-    let (_dir, second) = stages("second", 3);
+    let (_dir, second) = stages("second", 16);
     for command in ["validate", "apply"] {
         let refused = admin(&node, &[command, &text(&second)]);
         let expected =
-            ":7:3: error: with stage \"s2\" the node's stages have 320 tasks, of which a node runs 256; ";
+            ":20:3: error: with stage \"s15\" the node's stages have 1088 tasks, of which a node runs 1024; ";
         assert!(refused.stderr.contains(expected), "{}", refused.stderr);
     }
     // A pipeline does not stand in its own way.

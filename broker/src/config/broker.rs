@@ -29,12 +29,16 @@ config_table! {
     log_dirs: Option<Vec<PathBuf>>, "log.dirs" = null, Valid::Any, Served, [],
         "Directories that hold partitions, each with a writer of its own. Two inside data.dir where unset: one writes while the other syncs.";
 
+    plugin_cores_max: Option<i32>, "plugin.cores.max" = null, Valid::AtLeast(1), Served, [],
+        "Plugins that compute at the same time, on a core each, however many there are; where unset, one less than the cores of the machine, so that clients are served meanwhile.";
     plugin_files_dirs: Option<Vec<PathBuf>>, "plugin.files.dirs" = null, Valid::Any, Served, [],
         "Directories below which the files lie that pipelines may grant to plugins; none where unset.";
     plugin_http_ca_file: Option<PathBuf>, "plugin.http.ca.file" = null, Valid::Any, Served, [],
         "Certificates in PEM that HTTP requests of plugins trust beside those of public authorities.";
     plugin_http_private_networks: bool, "plugin.http.private.networks" = "false", Valid::Any, Served, [],
         "Whether a granted name may stand for an address of this machine or of a private network. A granted address always may.";
+    plugin_memory_bytes_max: Option<i64>, "plugin.memory.bytes.max" = null, Valid::AtLeast(1), Served, [],
+        "Linear memory of all plugins together; half of the memory that this process may have where unset. A stage that finds none left waits.";
     plugin_secrets_dir: Option<PathBuf>, "plugin.secrets.dir" = null, Valid::Any, Served, [],
         "The directory of the secrets that pipelines may grant to plugins: a file for each, named like it; none where unset.";
     plugin_signature_keys: Option<PathBuf>, "plugin.signature.keys" = null, Valid::Any, Served, [],

@@ -153,9 +153,15 @@ fn compiled_code_is_kept_and_damage_is_noticed() {
     let load = || {
         let compiler = Box::new(Counting(std::sync::Arc::clone(&compiled)));
         let cache_dir = Some(dir.path().join("compiled"));
-        PluginEngine::new(EngineConfig { cache_dir, instances_max: 4, compiler })
-            .load(&guests::identity())
-            .unwrap();
+        PluginEngine::new(EngineConfig {
+            cache_dir,
+            instances_max: 4,
+            cores_max: 1,
+            memory_bytes_max: u64::MAX,
+            compiler,
+        })
+        .load(&guests::identity())
+        .unwrap();
         compiled.load(std::sync::atomic::Ordering::Relaxed)
     };
     assert_eq!(load(), 1);

@@ -40,14 +40,10 @@ pub(super) fn start(
         jobs: Arc::clone(jobs),
         chains: None,
         failed: None,
+        stop: stop.clone(),
     };
-    let stop = stop.clone();
     let name = format!("inline-{}-{task}", spec.stage.name);
-    thread::Builder::new().name(name).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! { biased; () = stop.cancelled() => (), () = worker.run() => () }
-        });
-    })
+    thread::Builder::new().name(name).spawn(move || runtime.block_on(worker.run()))
 }
 
 struct Worker {
@@ -59,6 +55,8 @@ struct Worker {
     chains: Option<Chains>,
     /// Which deployment could not be started last, and why.
     failed: Option<(u64, String)>,
+    /// It answers what it is at.
+    stop: CancellationToken,
 }
 
 impl Worker {
@@ -97,7 +95,7 @@ impl Worker {
     }
 
     /// Waits until the plugins' shares of the processor allow another call, or another version comes. False if nobody
-    /// waits for the answer any more.
+    /// waits for the answer any more, or nobody may wait any longer.
     async fn pay(
         &self,
         partition: i32,
@@ -107,6 +105,7 @@ impl Worker {
         tokio::select! {
             biased;
             () = reply.closed() => false,
+            () = self.stop.cancelled() => false,
             () = self.shared.deployments.replaced(chains.generation()) => true,
             () = chains.of(partition).pay() => true,
         }
@@ -120,6 +119,7 @@ impl Worker {
             let generation = self.chains.as_ref().map_or(0, Chains::generation);
             tokio::select! {
                 biased;
+                () = self.stop.cancelled() => return None,
                 job = async { jobs.lock().await.recv().await } => return job,
                 () = shared.deployments.replaced(generation), if generation > 0 => {
                     // It shows with the next batch.
@@ -189,6 +189,11 @@ impl Worker {
                 Err(failed) => failed,
             };
             self.shared.metrics.count_error(error.kind());
+            if matches!(error, PluginError::NodeMemory { .. }) {
+                // Neither the plugin nor the batch is to blame.
+                self.chains = None;
+                return Err(InlineError::NotStarted(error.to_string()));
+            }
             let plugin = chains.of(*partition).plugin_name(index).to_owned();
             if !error.is_crash() || !self.after_crash(*partition, index, &error, crashed).await? {
                 return Err(InlineError::Plugin { plugin, error });

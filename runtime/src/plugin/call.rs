@@ -1,14 +1,17 @@
 //! One call into a guest: its time limit, and what a failure means.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::bindings::types::{BatchInfo, Position as WitPosition};
 use super::error::PluginError;
-use super::host::HostState;
+use super::host::{Denied, HostState};
 use crate::batch::{InputBatch, Position};
-use crate::limits::PluginLimits;
+use crate::engine::Place;
 use crate::outputs::cut;
 
 /// Frames of a backtrace that are kept.
@@ -35,11 +38,34 @@ impl<T> Call<T> {
     }
 }
 
-pub(super) async fn timed<T>(budget: Duration, call: impl Future<Output = wasmtime::Result<T>>) -> Call<T> {
-    match tokio::time::timeout(budget + TIMEOUT_GRACE, call).await {
-        Ok(Ok(value)) => Call::Returned(value),
-        Ok(Err(error)) => Call::Failed(error),
-        Err(_) => Call::TimedOut,
+/// What it waits for a core is no part of its time.
+pub(super) async fn timed<T>(
+    budget: Duration,
+    place: &mut Place,
+    call: impl Future<Output = wasmtime::Result<T>>,
+) -> Call<T> {
+    match within(budget + TIMEOUT_GRACE, place, call).await {
+        Some(Ok(value)) => Call::Returned(value),
+        Some(Err(error)) => Call::Failed(error),
+        None => Call::TimedOut,
+    }
+}
+
+/// None, if `work` takes longer than that, beside what it waits for a core.
+pub(super) async fn within<T>(time: Duration, place: &mut Place, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let mut computing = place.computing();
+    let end = Instant::now() + time;
+    let mut deadline = end;
+    loop {
+        let step = poll_fn(|context| computing.poll(context, work.as_mut()));
+        if let Ok(done) = timeout_at(deadline, step).await {
+            return Some(done);
+        }
+        deadline = end + computing.waited();
+        if deadline <= Instant::now() {
+            return None;
+        }
     }
 }
 
@@ -47,28 +73,32 @@ pub(super) async fn timed<T>(budget: Duration, call: impl Future<Output = wasmti
 pub(super) fn classify(
     failure: Option<wasmtime::Error>,
     store: &mut Store<HostState>,
-    limits: &PluginLimits,
     budget: Duration,
 ) -> PluginError {
-    let Some(error) = failure else { return PluginError::Timeout { budget } };
     let state = store.data_mut();
     let (last_words, denied) = (state.take_last_words(), state.limiter.take_denied());
-    crash(&error, last_words, denied, limits, budget)
+    match (failure, denied) {
+        (Some(error), denied) => crash(&error, last_words, denied, budget),
+        (None, Some(Denied::ByNode { limit_bytes })) => PluginError::NodeMemory { limit_bytes },
+        (None, _) => PluginError::Timeout { budget },
+    }
 }
 
 /// What a call's error means, beside what the plugin has said last and whether it was refused memory.
 pub(super) fn crash(
     error: &wasmtime::Error,
     last_words: Option<String>,
-    denied: bool,
-    limits: &PluginLimits,
+    denied: Option<Denied>,
     budget: Duration,
 ) -> PluginError {
-    if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) {
-        return PluginError::Timeout { budget };
-    }
-    if denied {
-        return PluginError::MemoryLimit { limit_bytes: limits.memory_bytes_max };
+    match denied {
+        // Also if it has used up its time then: a collector does, that finds nothing to collect.
+        Some(Denied::ByNode { limit_bytes }) => return PluginError::NodeMemory { limit_bytes },
+        _ if matches!(error.downcast_ref::<Trap>(), Some(Trap::Interrupt)) => {
+            return PluginError::Timeout { budget };
+        }
+        Some(Denied::ByPlugin { limit_bytes }) => return PluginError::MemoryLimit { limit_bytes },
+        None => {}
     }
     let cause = match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
         Some(exit) => format!("it exited with status {}", exit.0),

@@ -18,6 +18,9 @@ pub enum PluginError {
     Timeout { budget: Duration },
     #[error("the plugin wanted more than its {limit_bytes} bytes of memory")]
     MemoryLimit { limit_bytes: u64 },
+    /// It is not to blame: it works as soon as there is memory again.
+    #[error("the plugins of this node have used up the {limit_bytes} bytes of plugin.memory.bytes.max")]
+    NodeMemory { limit_bytes: u64 },
     #[error("the plugin returned invalid output: {0}")]
     InvalidOutput(#[from] OutputError),
     #[error("the plugin asked to try the batch again: {0}")]
@@ -38,6 +41,7 @@ impl PluginError {
             Self::Trap { .. } => "trap",
             Self::Timeout { .. } => "timeout",
             Self::MemoryLimit { .. } => "memory_limit",
+            Self::NodeMemory { .. } => "node_memory",
             Self::InvalidOutput(_) => "invalid_output",
             Self::Retry(_) => "retry",
             Self::Stop(_) => "stop",
@@ -58,4 +62,14 @@ pub enum StartError {
     Role,
     #[error("no room for another instance: {message}")]
     NoRoom { message: String },
+}
+
+impl StartError {
+    /// Of an instance that failed while it was made.
+    pub(super) fn failed(error: PluginError) -> Self {
+        match error {
+            PluginError::NodeMemory { .. } => Self::NoRoom { message: error.to_string() },
+            error => Self::Failed(error),
+        }
+    }
 }

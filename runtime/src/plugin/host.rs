@@ -9,8 +9,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::bindings;
 use super::log::{GuardedLog, LogLevel};
 use super::stdio::PluginStdio;
+use super::ticks::Ticks;
 use super::v0_1;
-use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, MemoryBudget, TABLE_ELEMENTS_MAX, TABLES_MAX};
 
 /// Resources of WASI (streams, pollables, headers) that an instance may hold at a time.
 const RESOURCES_MAX: usize = 1000;
@@ -24,16 +25,17 @@ pub(crate) struct HostState {
     log: Arc<Mutex<GuardedLog>>,
     stderr: PluginStdio,
     pub(super) limiter: Limiter,
+    pub(super) ticks: Ticks,
 }
 
 impl HostState {
-    pub(super) fn new(log: GuardedLog, memory_bytes_max: u64) -> Self {
+    pub(super) fn new(log: GuardedLog, limiter: Limiter, ticks: Ticks) -> Self {
         let log = Arc::new(Mutex::new(log));
         let (mut wasi, stderr) = wasi(&log);
         let wasi = wasi.build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Self { wasi, table, log, stderr, limiter: Limiter::new(memory_bytes_max) }
+        Self { wasi, table, log, stderr, limiter, ticks }
     }
 
     pub(super) fn log_line(&self, level: LogLevel, message: &str) {
@@ -43,6 +45,13 @@ impl HostState {
     /// For what says something about the plugin while nobody holds the instance.
     pub(super) fn log(&self) -> Arc<Mutex<GuardedLog>> {
         Arc::clone(&self.log)
+    }
+
+    /// A call begins, or the host has done something for the guest: its time begins anew, and what it was refused before is
+    /// not why it fails later.
+    pub(super) fn begin_time(&mut self) {
+        self.ticks.restart();
+        self.limiter.take_denied();
     }
 
     /// What hosts keep for their guests.
@@ -150,12 +159,33 @@ fn link_sockets<T: WasiView + Send + 'static>(linker: &mut Linker<T>) -> Result<
 pub(super) struct Limiter {
     memory_bytes_max: u64,
     memory_bytes: u64,
-    denied: bool,
+    node: Arc<MemoryBudget>,
+    is_starting: bool,
+    denied: Option<Denied>,
+}
+
+/// Whose limit an instance ran into when it wanted memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denied {
+    ByPlugin {
+        limit_bytes: u64,
+    },
+    /// All plugins together have so much.
+    ByNode {
+        limit_bytes: u64,
+    },
 }
 
 impl Limiter {
-    pub(super) fn new(memory_bytes_max: u64) -> Self {
-        Self { memory_bytes_max, memory_bytes: 0, denied: false }
+    pub(super) fn new(memory_bytes_max: u64, node: &Arc<MemoryBudget>) -> Self {
+        // What the node doesn't have at all is not worth waiting for.
+        let memory_bytes_max = memory_bytes_max.min(node.bytes_max());
+        Self { memory_bytes_max, memory_bytes: 0, node: Arc::clone(node), is_starting: true, denied: None }
+    }
+
+    /// From now on it has no part in what is kept for those that start.
+    pub(super) fn started(&mut self) {
+        self.is_starting = false;
     }
 
     pub(super) fn memory_bytes_max(&self) -> u64 {
@@ -167,18 +197,32 @@ impl Limiter {
         self.memory_bytes
     }
 
-    /// True if memory was refused since the last time this was asked.
-    pub(super) fn take_denied(&mut self) -> bool {
-        std::mem::take(&mut self.denied)
+    /// Whether memory was refused since the last time this was asked.
+    pub(super) fn take_denied(&mut self) -> Option<Denied> {
+        self.denied.take()
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.node.give_back(self.memory_bytes);
     }
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Result<bool> {
+        // wasmtime would refuse it afterwards, when it is counted.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
         let grown = desired.saturating_sub(current) as u64;
         let total = self.memory_bytes.saturating_add(grown);
         if total > self.memory_bytes_max {
-            self.denied = true;
+            self.denied = Some(Denied::ByPlugin { limit_bytes: self.memory_bytes_max });
+            return Ok(false);
+        }
+        if !self.node.take(grown, self.is_starting) {
+            self.denied = Some(Denied::ByNode { limit_bytes: self.node.bytes_max() });
             return Ok(false);
         }
         self.memory_bytes = total;
@@ -204,6 +248,8 @@ impl ResourceLimiter for Limiter {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily};
     use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket::Host as _;
     use wasmtime_wasi::p2::bindings::sockets::udp_create_socket::Host as _;
@@ -211,6 +257,7 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
+    use crate::engine::Cores;
     use crate::plugin::PluginLog;
 
     struct NoLog;
@@ -223,7 +270,9 @@ mod tests {
     #[tokio::test]
     async fn sockets_can_be_imported_and_none_can_be_made() {
         let log = GuardedLog::new(Arc::new(NoLog), SystemClock::shared());
-        let mut state = HostState::new(log, 0);
+        let cores = Cores::new(1, SystemClock::shared(), Duration::ZERO);
+        let ticks = Ticks::new(cores.place().held(), Duration::ZERO);
+        let mut state = HostState::new(log, Limiter::new(0, &MemoryBudget::new(0)), ticks);
         for family in [IpAddressFamily::Ipv4, IpAddressFamily::Ipv6] {
             let tcp = state.sockets().create_tcp_socket(family).map(drop).unwrap_err();
             let udp = state.sockets().create_udp_socket(family).await.map(drop).unwrap_err();
@@ -235,11 +284,52 @@ mod tests {
 
     #[test]
     fn memory_counts_over_all_memories() {
-        let mut limiter = Limiter::new(100);
+        let mut limiter = Limiter::new(100, &MemoryBudget::new(1000));
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(0, 60, None).unwrap());
-        assert!(limiter.take_denied());
+        assert_eq!(limiter.take_denied(), Some(Denied::ByPlugin { limit_bytes: 100 }));
         assert!(limiter.memory_growing(60, 100, None).unwrap());
-        assert!(!limiter.take_denied());
+        assert_eq!(limiter.take_denied(), None);
+    }
+
+    #[test]
+    fn memory_counts_over_all_instances_while_they_live() {
+        let node = MemoryBudget::new(150);
+        let [mut first, mut second] = [0, 1].map(|_| Limiter::new(100, &node));
+        first.started();
+        second.started();
+        assert!(first.memory_growing(0, 100, None).unwrap());
+        assert!(!second.memory_growing(0, 60, None).unwrap());
+        assert_eq!(second.take_denied(), Some(Denied::ByNode { limit_bytes: 150 }));
+        assert!(second.memory_growing(0, 50, None).unwrap());
+        drop(first);
+        assert_eq!(node.bytes(), 50);
+        assert!(second.memory_growing(50, 100, None).unwrap());
+        drop(second);
+        assert_eq!(node.bytes(), 0);
+    }
+
+    /// Otherwise nobody could replace the version that has taken everything.
+    #[test]
+    fn who_starts_finds_memory_where_others_have_used_up_theirs() {
+        let node = MemoryBudget::new(160);
+        let [mut greedy, mut starting] = [0, 1].map(|_| Limiter::new(1000, &node));
+        greedy.started();
+        assert!(greedy.memory_growing(0, 160, None).unwrap());
+        assert!(!greedy.memory_growing(160, 161, None).unwrap());
+        assert_eq!(greedy.take_denied(), Some(Denied::ByPlugin { limit_bytes: 160 }), "no node has so much");
+        assert!(starting.memory_growing(0, 20, None).unwrap());
+        assert!(!starting.memory_growing(20, 21, None).unwrap());
+        starting.started();
+        assert!(!starting.memory_growing(20, 21, None).unwrap());
+        assert_eq!(starting.take_denied(), Some(Denied::ByNode { limit_bytes: 160 }));
+    }
+
+    #[test]
+    fn what_a_memory_can_never_be_is_not_counted() {
+        let node = MemoryBudget::new(1000);
+        let mut limiter = Limiter::new(1000, &node);
+        assert!(!limiter.memory_growing(0, 200, Some(100)).unwrap());
+        assert_eq!((limiter.take_denied(), node.bytes()), (None, 0));
     }
 }

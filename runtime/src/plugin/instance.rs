@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{PoolConcurrencyLimitError, Store, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, Store};
 
 use super::bindings::transform::BatchOutput as TypedOutput;
 use super::bindings::types::BatchError;
 use super::bindings::{BatchOutput as PackedOutput, BatchTransformer, Transformer};
 use super::call::{Call, batch_info, classify, timed};
 use super::error::{PluginError, StartError};
-use super::host::HostState;
+use super::host::{Denied, HostState, Limiter};
 use super::log::{GuardedLog, PluginLog};
+use super::ticks::Ticks;
 use super::{ComponentPre, Plugin, Pre, redpanda, typed, v0_1};
 use crate::batch::InputBatch;
 use crate::clock::SharedClock;
-use crate::engine::EngineState;
+use crate::engine::{EngineState, Place};
 use crate::limits::PluginLimits;
 use crate::outputs::{self, OutputRules, Transformed, cut};
 
@@ -47,6 +48,7 @@ pub struct StageNames {
 /// See the module.
 pub struct Instance {
     guest: Guest,
+    place: Place,
     limits: PluginLimits,
     /// Keeps the epoch going: without it no time limit holds.
     _engine: Arc<EngineState>,
@@ -77,12 +79,15 @@ impl Instance {
     pub async fn start(plugin: &Plugin, config: InstanceConfig) -> Result<Self, StartError> {
         let limits = config.limits.clone();
         let engine = Arc::clone(&plugin.engine);
+        let mut place = engine.cores.place();
         let guest = match &plugin.pre {
-            Pre::Component(pre) => Guest::start_component(&engine.engine, pre, config).await?,
+            Pre::Component(pre) => Guest::start_component(&engine, &mut place, pre, config).await?,
             Pre::Runner(_) => return Err(StartError::Role),
-            Pre::Redpanda(pre) => Guest::Redpanda(redpanda::Guest::start(&engine.engine, pre, config).await?),
+            Pre::Redpanda(pre) => {
+                Guest::Redpanda(redpanda::Guest::start(&engine, &mut place, pre, config).await?)
+            }
         };
-        Ok(Self { guest, limits, _engine: engine, spent: false })
+        Ok(Self { guest, place, limits, _engine: engine, spent: false })
     }
 
     /// The linear memory that the guest has.
@@ -124,9 +129,9 @@ impl Instance {
         };
         match &mut self.guest {
             Guest::Component { store, exports } => {
-                call_component(store, exports, input, &rules, &self.limits, out).await?;
+                call_component(&mut self.place, store, exports, input, &rules, &self.limits, out).await?;
             }
-            Guest::Redpanda(guest) => guest.call(input, &rules, out).await?,
+            Guest::Redpanda(guest) => guest.call(&mut self.place, input, &rules, out).await?,
         }
         out.check_expanded(input, rules.output_bytes_max)?;
         Ok(out.check_rejected(input.len())?)
@@ -135,31 +140,34 @@ impl Instance {
 
 impl Guest {
     async fn start_component(
-        engine: &wasmtime::Engine,
+        engine: &EngineState,
+        place: &mut Place,
         pre: &ComponentPre,
         config: InstanceConfig,
     ) -> Result<Self, StartError> {
         let InstanceConfig { config, limits, log, clock, names: _ } = config;
-        let mut store = store(engine, &limits, GuardedLog::new(log, clock));
         let budget = limits.init_timeout();
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
-        store.set_epoch_deadline(1);
-        let started = timed(budget, start(&mut store, pre, &config)).await;
+        let ticks = Ticks::new(place.held(), budget);
+        let mut store = store(engine, &limits, GuardedLog::new(log, clock), ticks);
+        let started = timed(budget, place, start(&mut store, pre, &config)).await;
         match started {
             Call::Returned((exports, Ok(()))) => {
-                store.epoch_deadline_trap();
+                let state = store.data_mut();
+                state.limiter.started();
+                state.ticks.set_budget(limits.call_timeout());
                 Ok(Self::Component { store, exports })
             }
             Call::Returned((_, Err(reason))) => Err(StartError::ConfigRefused { reason: cut(&reason) }),
             Call::Failed(error) if error.is::<PoolConcurrencyLimitError>() => {
                 Err(StartError::NoRoom { message: error.to_string() })
             }
-            failed => Err(StartError::Failed(classify(failed.into_failure(), &mut store, &limits, budget))),
+            failed => Err(StartError::failed(classify(failed.into_failure(), &mut store, budget))),
         }
     }
 }
 
 async fn call_component(
+    place: &mut Place,
     store: &mut Store<HostState>,
     exports: &Exports,
     input: &InputBatch,
@@ -171,9 +179,9 @@ async fn call_component(
         return Err(PluginError::MemoryLimit { limit_bytes: limits.memory_bytes_max });
     }
     let budget = limits.call_timeout();
-    store.set_epoch_deadline(EngineState::ticks(budget));
-    let returned = timed(budget, exports.call(store, input)).await;
-    match returned_answer(returned, store, limits, budget)? {
+    store.data_mut().begin_time();
+    let returned = timed(budget, place, exports.call(store, input)).await;
+    match returned_answer(returned, store, budget)? {
         Answer::Packed(output) => {
             out.payload = output.outputs;
             outputs::decode(&out.payload, rules, &mut out.outputs)?;
@@ -186,9 +194,13 @@ async fn call_component(
     Ok(())
 }
 
-fn store(engine: &wasmtime::Engine, limits: &PluginLimits, log: GuardedLog) -> Store<HostState> {
-    let mut store = Store::new(engine, HostState::new(log, limits.memory_bytes_max));
+fn store(engine: &EngineState, limits: &PluginLimits, log: GuardedLog, ticks: Ticks) -> Store<HostState> {
+    let limiter = Limiter::new(limits.memory_bytes_max, &engine.memory);
+    let state = HostState::new(log, limiter, ticks);
+    let mut store = Store::new(&engine.engine, state);
     store.limiter(|state| &mut state.limiter);
+    store.epoch_deadline_callback(|context| context.data().ticks.tick());
+    store.set_epoch_deadline(1);
     store.set_hostcall_fuel((limits.output_bytes_max as usize).saturating_add(HOSTCALL_BYTES_BASE));
     store.set_max_component_handles(HANDLES_MAX);
     store
@@ -213,6 +225,15 @@ async fn start(
         ComponentPre::V0_1(pre) => {
             let (exports, answer) = pre.start(store, config).await?;
             Ok((Exports::V0_1(exports), answer))
+        }
+    }
+}
+
+impl Answer {
+    fn is_free_of_rejections(&self) -> bool {
+        match self {
+            Self::Packed(output) => output.rejected.is_empty(),
+            Self::Typed(output) => output.rejected.is_empty(),
         }
     }
 }
@@ -246,13 +267,19 @@ impl Exports {
 fn returned_answer(
     returned: Call<Result<Answer, BatchError>>,
     store: &mut Store<HostState>,
-    limits: &PluginLimits,
     budget: Duration,
 ) -> Result<Answer, PluginError> {
+    // A plugin that can cope with what it was refused says so in one of these ways.
+    if let Call::Returned(answer) = &returned
+        && !answer.as_ref().is_ok_and(Answer::is_free_of_rejections)
+        && let Some(Denied::ByNode { limit_bytes }) = store.data_mut().limiter.take_denied()
+    {
+        return Err(PluginError::NodeMemory { limit_bytes });
+    }
     match returned {
         Call::Returned(Ok(answer)) => Ok(answer),
         Call::Returned(Err(BatchError::Retry(message))) => Err(PluginError::Retry(cut(&message))),
         Call::Returned(Err(BatchError::Stop(message))) => Err(PluginError::Stop(cut(&message))),
-        failed => Err(classify(failed.into_failure(), store, limits, budget)),
+        failed => Err(classify(failed.into_failure(), store, budget)),
     }
 }

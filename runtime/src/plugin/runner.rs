@@ -7,23 +7,26 @@ mod resources;
 mod waits;
 
 use std::fs::File;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker};
-use wasmtime::{PoolConcurrencyLimitError, Result, Store, Trap, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, Result, Store};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use self::http::Http;
 use super::bindings::{self, RunError, Runner, RunnerPre};
 use super::call::{Call, crash, timed};
 use super::error::{PluginError, StartError};
-use super::host::{HostState, link_wasi};
+use super::host::{HostState, Limiter, link_wasi};
 use super::instance::{HANDLES_MAX, HOSTCALL_BYTES_BASE, InstanceConfig};
 use super::log::GuardedLog;
+use super::ticks::Ticks;
 use super::{Plugin, Pre};
 use crate::clock::SharedClock;
-use crate::engine::EngineState;
+use crate::engine::{EngineState, Place};
 use crate::limits::PluginLimits;
 use crate::outputs::cut;
 use crate::runner::Session;
@@ -34,7 +37,7 @@ const TURN_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A granted file that a plugin has opened.
 #[expect(unreachable_pub, reason = "the generated code exports it again")]
-pub struct OpenFile(File);
+pub struct OpenFile(Arc<File>);
 
 /// A granted secret, by its name: it is read when it is used.
 #[expect(unreachable_pub, reason = "the generated code exports it again")]
@@ -45,9 +48,6 @@ pub(crate) struct RunnerState {
     host: HostState,
     session: Session,
     config: Arc<str>,
-    /// So often the epoch has moved on while the guest computed, since it called the host.
-    ticks: u64,
-    ticks_max: u64,
     files_open: usize,
     /// Its `init` waits for nothing.
     is_running: bool,
@@ -110,6 +110,7 @@ impl Drop for Turn {
 /// See the module.
 pub(crate) struct RunnerInstance {
     store: Store<RunnerState>,
+    place: Place,
     exports: Runner,
     limits: PluginLimits,
     /// Keeps the epoch going: without it no time limit holds.
@@ -136,14 +137,17 @@ impl RunnerInstance {
         let account = session.shared().cpu_account(session.plugin());
         let usage = InstanceUsage::new(session.shared().usage(0), account, 0);
         let turn = Turn::new(usage, Arc::clone(&clock));
-        let host = HostState::new(GuardedLog::new(log, clock), limits.memory_bytes_max);
+        let mut place = plugin.engine.cores.place();
+        let host = HostState::new(
+            GuardedLog::new(log, clock),
+            Limiter::new(limits.memory_bytes_max, &plugin.engine.memory),
+            Ticks::new(place.held(), limits.init_timeout()),
+        );
         let state = RunnerState {
             http: Http::new(&session, &host),
             host,
             session,
             config: config.into(),
-            ticks: 0,
-            ticks_max: EngineState::ticks(limits.init_timeout()),
             files_open: 0,
             is_running: false,
             turn,
@@ -152,22 +156,17 @@ impl RunnerInstance {
         store.limiter(|state| &mut state.host.limiter);
         store.set_hostcall_fuel((limits.output_bytes_max as usize).saturating_add(HOSTCALL_BYTES_BASE));
         store.set_max_component_handles(HANDLES_MAX);
-        // Ticks that pass while the guest waits in a host call are one for it, however many there are.
-        store.epoch_deadline_callback(|mut context| {
-            let state = context.data_mut();
-            state.ticks += 1;
-            match state.ticks > state.ticks_max {
-                true => Err(Trap::Interrupt.into()),
-                false => Ok(UpdateDeadline::Yield(1)),
-            }
-        });
+        store.epoch_deadline_callback(|context| context.data().host.ticks.tick());
         store.set_epoch_deadline(1);
         let budget = limits.init_timeout();
-        let error = match timed(budget, instantiate(&mut store, pre)).await {
+        let error = match timed(budget, &mut place, instantiate(&mut store, pre)).await {
             Call::Returned((exports, Ok(()))) => {
-                let state = store.data_mut();
-                (state.ticks, state.ticks_max) = (0, EngineState::ticks(limits.call_timeout()));
-                return Ok(Self { store, exports, limits, _engine: Arc::clone(&plugin.engine) });
+                let host = &mut store.data_mut().host;
+                host.limiter.started();
+                host.ticks.set_budget(limits.call_timeout());
+                host.begin_time();
+                let engine = Arc::clone(&plugin.engine);
+                return Ok(Self { store, place, exports, limits, _engine: engine });
             }
             Call::Returned((_, Err(reason))) => {
                 StartError::ConfigRefused { reason: cut(&store.data().host.mask(&reason)) }
@@ -175,7 +174,7 @@ impl RunnerInstance {
             Call::Failed(error) if error.is::<PoolConcurrencyLimitError>() => {
                 StartError::NoRoom { message: error.to_string() }
             }
-            Call::Failed(error) => StartError::Failed(failed(&error, &mut store, &limits, budget)),
+            Call::Failed(error) => StartError::failed(failed(&error, &mut store, budget)),
             Call::TimedOut => StartError::Failed(PluginError::Timeout { budget }),
         };
         Err((Box::new(store.into_data().session), error))
@@ -190,14 +189,19 @@ impl RunnerInstance {
         state.turn.charge();
         state.settle().await;
         let run = self.exports.millstream_plugin_run();
-        match run.call_run(&mut self.store).await {
+        let ended = {
+            let mut computing = self.place.computing();
+            let mut running = pin!(run.call_run(&mut self.store));
+            poll_fn(|context| computing.poll(context, running.as_mut())).await
+        };
+        match ended {
             Ok(Ok(())) => RunEnd::Done,
             Ok(Err(RunError::Retry(reason))) => RunEnd::Retry(cut(&self.store.data().host.mask(&reason))),
             Ok(Err(RunError::Stop(reason))) => RunEnd::Stop(cut(&self.store.data().host.mask(&reason))),
             Err(error) => {
                 self.store.data_mut().end_turn(true);
                 let budget = self.limits.call_timeout();
-                RunEnd::Crashed(failed(&error, &mut self.store, &self.limits, budget))
+                RunEnd::Crashed(failed(&error, &mut self.store, budget))
             }
         }
     }
@@ -221,16 +225,11 @@ async fn instantiate(
     Ok((exports, answer))
 }
 
-fn failed(
-    error: &wasmtime::Error,
-    store: &mut Store<RunnerState>,
-    limits: &PluginLimits,
-    budget: Duration,
-) -> PluginError {
+fn failed(error: &wasmtime::Error, store: &mut Store<RunnerState>, budget: Duration) -> PluginError {
     let host = &mut store.data_mut().host;
     let (last_words, denied) = (host.take_last_words(), host.limiter.take_denied());
     let last_words = last_words.map(|words| host.mask(&words));
-    crash(error, last_words, denied, limits, budget)
+    crash(error, last_words, denied, budget)
 }
 
 impl RunnerState {
@@ -246,24 +245,24 @@ impl RunnerState {
         self.count_long_turn();
         self.turn.charge();
         if self.turn.is_in_debt() {
-            if self.session.has_uncommitted() && self.ticks < self.ticks_max / 2 {
+            if self.session.has_uncommitted() && self.host.ticks.is_half_left() {
                 return;
             }
             self.settle().await;
         }
-        self.ticks = 0;
+        self.host.begin_time();
     }
 
-    /// The same, of what takes the host no time: the clocks are looked at once in a tick.
+    /// The same, of what takes the host no time: most clocks are looked at once in a slice.
     async fn called_for_little(&mut self) {
-        if self.ticks > 0 {
+        if self.host.ticks.is_a_slice_used() {
             self.called().await;
         }
     }
 
     /// The guest has its time anew; it commits, writes or waits first, and settles afterwards.
     fn called_and_settles(&mut self) {
-        self.ticks = 0;
+        self.host.begin_time();
         self.count_long_turn();
         self.turn.charge();
     }

@@ -202,6 +202,9 @@ impl Runner {
 
     fn crashed(&mut self, deployment: &Deployment, error: &PluginError) -> Next {
         self.shared.metrics.count_error(error.kind());
+        if matches!(error, PluginError::NodeMemory { .. }) {
+            return Next::Later { reason: error.to_string() };
+        }
         let reason = error.to_string();
         let suspicion = self.session.as_mut().expect("no instance has it").crashed(&reason);
         let may_blame = self.shared.spec.on_error != OnError::Stop;

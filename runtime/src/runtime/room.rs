@@ -75,16 +75,16 @@ mod tests {
     /// stages of a node are counted.
     #[test]
     fn stages_are_counted_together() {
-        assert_eq!(check_stages(4, 64, ", plugin: a"), Ok(()));
-        assert_eq!(check_stages(8, 32, ""), Ok(()));
-        let error = check_stages(5, 64, "").unwrap_err();
+        assert_eq!(check_stages(16, 64, ", plugins: [a, a]"), Ok(()));
+        assert_eq!(check_stages(32, 32, ""), Ok(()));
+        let error = check_stages(17, 64, "").unwrap_err();
         assert!(
-            error.starts_with("p.yaml:8:3: error: with stage \"s4\" the node's stages have 320 tasks"),
+            error.starts_with("p.yaml:20:3: error: with stage \"s16\" the node's stages have 1088 tasks"),
             "{error}"
         );
-        let error = check_stages(3, 64, ", plugins: [a, a]").unwrap_err();
+        let error = check_stages(11, 64, ", plugins: [a, a, a]").unwrap_err();
         assert!(
-            error.contains("with stage \"s2\" the node's stages have 384 instances of plugins"),
+            error.contains("with stage \"s10\" the node's stages have 2112 instances of plugins"),
             "{error}"
         );
     }
@@ -92,15 +92,15 @@ mod tests {
     /// chain of its own in each task, which was not counted.
     #[test]
     fn versions_that_are_tried_count() {
-        assert_eq!(check_tried(2, 64, ", plugin: a", "a"), Ok(()));
-        let error = check_tried(3, 64, ", plugin: a", "a").unwrap_err();
-        assert!(error.contains("with stage \"s2\" the node's stages have 384 instances"), "{error}");
-        assert_eq!(check_tried(3, 64, ", plugin: a", "b"), Ok(()));
+        assert_eq!(check_tried(8, 64, ", plugins: [a, a]", "a"), Ok(()));
+        let error = check_tried(9, 64, ", plugins: [a, a]", "a").unwrap_err();
+        assert!(error.contains("with stage \"s8\" the node's stages have 2304 instances"), "{error}");
+        assert_eq!(check_tried(9, 64, ", plugins: [a, a]", "c"), Ok(()));
         // The whole chain is there twice.
-        let error = check_tried(2, 64, ", plugins: [a, b]", "b").unwrap_err();
-        assert!(error.contains("with stage \"s1\" the node's stages have 512 instances"), "{error}");
+        let error = check_tried(9, 64, ", plugins: [a, b]", "b").unwrap_err();
+        assert!(error.contains("with stage \"s8\" the node's stages have 2304 instances"), "{error}");
         let spec = parse("p.yaml", "pipeline: p\nstages:\n  s: {from: in, to: out}\n").unwrap();
-        assert!(check(&spec, [(4, instances_of(64, true))].into_iter(), |_| false).is_err());
-        assert!(check(&spec, [(4, instances_of(64, false))].into_iter(), |_| false).is_ok());
+        assert!(check(&spec, [(32, instances_of(64, true))].into_iter(), |_| false).is_err());
+        assert!(check(&spec, [(32, instances_of(64, false))].into_iter(), |_| false).is_ok());
     }
 }

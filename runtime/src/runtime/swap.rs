@@ -3,10 +3,14 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::stage::{Chains, Deployment, StageShared, StageSpec};
+
+/// Whoever changes a pipeline waits for this, and so does everybody who wants to after them.
+const PREPARE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Returns when the stage has the new deployment. A task that is in the middle of a batch takes it after that.
 pub(super) async fn swap(shared: &Arc<StageShared>, spec: &StageSpec) {
@@ -18,12 +22,19 @@ pub(super) async fn swap(shared: &Arc<StageShared>, spec: &StageSpec) {
     let (sender, prepared) = oneshot::channel();
     let (stage, deployment) = (Arc::clone(shared), Arc::clone(&next));
     let work = move || {
+        let prepared = prepare(&stage, &deployment, || sender.is_closed());
         // Nobody may be there to receive it.
-        let _ = sender.send(prepare(&stage, &deployment));
+        let _ = sender.send(prepared);
     };
     let spawned = thread::Builder::new().name(format!("swap-{}", spec.name)).spawn(work);
     let prepared = match spawned {
-        Ok(_) => prepared.await.unwrap_or_default(),
+        Ok(_) => match tokio::time::timeout(PREPARE_TIME_MAX, prepared).await {
+            Ok(prepared) => prepared.unwrap_or_default(),
+            Err(_) => {
+                tracing::info!(stage = spec.name, "the new instances take long, and are started one by one");
+                Vec::new()
+            }
+        },
         Err(error) => {
             tracing::warn!(stage = spec.name, %error, "no thread to start the new instances on");
             Vec::new()
@@ -33,12 +44,19 @@ pub(super) async fn swap(shared: &Arc<StageShared>, spec: &StageSpec) {
 }
 
 /// Instances for all tasks. Those that can't be started beside the others are started when those are gone.
-fn prepare(shared: &StageShared, deployment: &Arc<Deployment>) -> Vec<Chains> {
+fn prepare(
+    shared: &StageShared,
+    deployment: &Arc<Deployment>,
+    is_given_up: impl Fn() -> bool,
+) -> Vec<Chains> {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
         return Vec::new();
     };
     let mut prepared = Vec::new();
     for _ in 0..shared.spec.parallelism {
+        if is_given_up() {
+            break;
+        }
         let started = Chains::start(shared, Arc::clone(deployment));
         match runtime.block_on(started) {
             Ok(chains) => prepared.push(chains),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::mill::{Halt, Mill};
 use super::port::TopicPartition;
 use super::rejections::Rejection;
+use super::status::StageState;
 use super::tap::TappedBatch;
 use super::unit::BatchCounts;
 use super::worker::Topology;
@@ -20,7 +21,7 @@ impl Mill {
     /// Maps what can be mapped of a batch that failed as a whole, and rejects the rest. What is done is in the unit, and
     /// its offset with it.
     pub(super) async fn isolate(&mut self, topology: &Topology, input: &InputBatch) -> Result<(), Halt> {
-        let mut crashes_left = CRASHES_MAX;
+        let (mut crashes_left, mut memory_waits) = (CRASHES_MAX, 0);
         // Last in, first out: the records keep their order.
         let mut parts: Vec<Range<usize>> = Vec::new();
         parts.push(0..input.len());
@@ -42,6 +43,13 @@ impl Mill {
                 Err(failed) => failed,
             };
             self.shared.metrics.count_error(error.kind());
+            if matches!(error, PluginError::NodeMemory { .. }) {
+                memory_waits += 1;
+                self.wait_for_memory(input.partition, plugin, &error, memory_waits).await?;
+                self.shared.set_state(StageState::Running);
+                parts.push(range);
+                continue;
+            }
             self.renew(input.partition, plugin, &error).await?;
             if matches!(error, PluginError::Stop(_)) {
                 return Err(at(self.stopped(input.partition, plugin, error), &part));

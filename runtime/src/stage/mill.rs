@@ -18,6 +18,9 @@ use crate::batch::{InputBatch, Position};
 use crate::plugin::PluginError;
 
 const RETRIES_MAX: u32 = 10;
+/// After that a stage lets go of all that it has, of its other plugins' memory too, and begins anew.
+const MEMORY_WAITS_MAX: u32 = 30;
+const MEMORY_WAIT: Duration = Duration::from_secs(1);
 const RETRY_BACKOFF_MIN: Duration = Duration::from_millis(100);
 const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -215,7 +218,7 @@ impl Mill {
 
     /// Maps one batch: again, if the plugin asks for it, or crashed and may not do so another time.
     async fn transform(&mut self, input: &InputBatch) -> Result<(), Unmapped> {
-        let (mut retries, mut crashes) = (0, 0);
+        let (mut retries, mut crashes, mut memory_waits) = (0, 0, 0);
         loop {
             self.pay(input.partition).await.map_err(Unmapped::Halt)?;
             let chain = self.chains.of_mut(input.partition);
@@ -232,6 +235,10 @@ impl Mill {
                 }
                 PluginError::Stop(_) => Err(self.stopped(input.partition, plugin, error)),
                 PluginError::Retry(_) => return Err(Unmapped::Bad(plugin, error)),
+                PluginError::NodeMemory { .. } => {
+                    memory_waits += 1;
+                    self.wait_for_memory(input.partition, plugin, &error, memory_waits).await
+                }
                 _ => {
                     let again = self.after_crash(input.partition, plugin, &error, crashes > 0).await;
                     match again {
@@ -245,7 +252,7 @@ impl Mill {
             };
             waited.map_err(Unmapped::Halt)?;
         }
-        if retries + crashes > 0 {
+        if retries + crashes + memory_waits > 0 {
             self.shared.set_state(StageState::Running);
         }
         Ok(())
@@ -272,6 +279,27 @@ impl Mill {
         self.hand_over(None).await;
         self.shared.set_state(StageState::Waiting { reason });
         self.finish.run_until_cancelled(tokio::time::sleep(time)).await.ok_or(Halt::Asked)
+    }
+
+    /// Other plugins have the memory: neither this one nor the record is to blame.
+    pub(super) async fn wait_for_memory(
+        &mut self,
+        partition: i32,
+        index: usize,
+        error: &PluginError,
+        waits: u32,
+    ) -> Result<(), Halt> {
+        let reason = format!("plugin {}: {error}", self.chains.of(partition).plugin_name(index));
+        if waits > MEMORY_WAITS_MAX {
+            return Err(Halt::NoRoom(reason));
+        }
+        // First: what the instance has may be what others wait for.
+        self.renew(partition, index, error).await?;
+        self.wait(reason, MEMORY_WAIT).await?;
+        if !self.shared.deployments.is_current(self.chains.generation()) {
+            self.follow().await?;
+        }
+        Ok(())
     }
 
     /// A plugin's instance is gone. True if the batch may be tried again: by another one, or by another version.

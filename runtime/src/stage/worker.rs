@@ -74,8 +74,7 @@ impl Worker {
         self.finish.cancel();
     }
 
-    /// Ends the thread: at the latest when the plugin's time for the current call is over, since the worker yields
-    /// between two calls. False if it had panicked.
+    /// Ends the thread: at the latest with the next tick, since the plugin yields with each. False if it had panicked.
     pub(super) async fn stop(self) -> bool {
         let Self { jobs, mut units, cancel, thread, .. } = self;
         cancel.cancel();

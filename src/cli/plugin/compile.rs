@@ -19,7 +19,12 @@ const KEPT_MAX: usize = 8;
 pub(super) fn load(file: &Path, bytes: &[u8]) -> Result<Plugin, Failure> {
     let compiler = Box::new(compile_plugin::compiler());
     let cache_dir = user_cache().map(|cache| cache.join("millstream/compiled"));
-    let engine = PluginEngine::new(EngineConfig { compiler, cache_dir, instances_max: INSTANCES_MAX });
+    let engine = PluginEngine::new(EngineConfig {
+        compiler,
+        cache_dir,
+        instances_max: INSTANCES_MAX,
+        ..EngineConfig::default()
+    });
     let plugin = engine.load(bytes);
     engine.forget_oldest(KEPT_MAX);
     plugin.map_err(|error| Failure::Plugin { path: file.to_owned(), reason: chain(&error) })

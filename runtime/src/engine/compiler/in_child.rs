@@ -8,6 +8,9 @@ use super::{CPU_TIME_MAX, MEMORY_BYTES_MAX};
 use crate::engine::config;
 use crate::limits::COMPONENT_BYTES_MAX;
 
+/// How far it stands back behind the node's own threads, to which it leaves three quarters of a core that both want.
+const NICE: i32 = 5;
+
 /// Reads a component from `input` to its end and writes its machine code to `output`. The error is what the parent
 /// shows. Only for a process that does nothing else: the limits are the process's own, and it dies of some of them.
 pub fn compile_in_child(input: impl Read, mut output: impl Write) -> Result<(), String> {
@@ -27,6 +30,8 @@ pub fn compile_in_child(input: impl Read, mut output: impl Write) -> Result<(), 
 fn limit_process() -> io::Result<()> {
     // Nobody waits for the code of a parent that is gone.
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // A deployment is in less of a hurry than clients are.
+    rustix::process::nice(NICE)?;
     let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
     // An aborted compilation is nothing to keep a core file of.
     setrlimit(Resource::Core, both(0))?;

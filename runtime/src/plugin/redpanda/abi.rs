@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use wasmtime::{AsContextMut as _, Caller, Error, Linker, Memory, Result};
+use wasmtime::{Caller, Error, Linker, Memory, Result};
 
 use super::guest::State;
 use super::job::WriteError;
-use crate::engine::{ABI_VERSIONS, EngineState, TRANSFORM};
+use crate::engine::{ABI_VERSIONS, TRANSFORM};
 
 /// There is no batch, or no record (left) in it.
 const NO_ACTIVE_TRANSFORM: i32 = -1;
@@ -89,10 +89,8 @@ async fn read_batch_header(mut caller: Caller<'_, State>, places: HeaderPlaces) 
     }
     let (desk, memory_bytes) = (Arc::clone(&state.desk), state.memory_bytes());
     let job = desk.next(state.job.take(), memory_bytes).await;
-    // The time for a batch begins with it; there is no yielding any more, as there was before the first.
-    let mut context = caller.as_context_mut();
-    context.epoch_deadline_trap();
-    context.set_epoch_deadline(EngineState::ticks(job.budget));
+    // The time for a batch begins with it.
+    caller.data_mut().begin_time(job.budget);
     let header = job.header();
     let (mut memory, state) = parts(&mut caller)?;
     state.begin(job);

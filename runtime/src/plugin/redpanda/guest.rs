@@ -6,22 +6,23 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use wasmtime::{InstancePre, Memory, PoolConcurrencyLimitError, Store, UpdateDeadline};
+use wasmtime::{InstancePre, Memory, PoolConcurrencyLimitError, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::desk::Desk;
 use super::job::Job;
 use super::{RedpandaPre, environment};
 use crate::batch::InputBatch;
-use crate::engine::{MEMORY, START};
+use crate::engine::{EngineState, MEMORY, Place, START};
 use crate::limits::PluginLimits;
 use crate::outputs::{OutputError, OutputRules, Transformed};
-use crate::plugin::call::{TIMEOUT_GRACE, crash};
+use crate::plugin::call::{TIMEOUT_GRACE, crash, within};
 use crate::plugin::error::{PluginError, StartError};
-use crate::plugin::host::{Limiter, wasi};
+use crate::plugin::host::{Denied, Limiter, wasi};
 use crate::plugin::instance::InstanceConfig;
 use crate::plugin::log::{GuardedLog, LogLevel};
 use crate::plugin::stdio::PluginStdio;
+use crate::plugin::ticks::Ticks;
 
 /// What a call of WASI may make the host allocate: random bytes, for instance.
 const HOSTCALL_BYTES_MAX: usize = 1024 * 1024;
@@ -38,8 +39,7 @@ pub(in crate::plugin) struct Guest {
 struct Ended {
     error: wasmtime::Error,
     last_words: Option<String>,
-    /// It was refused memory.
-    denied: bool,
+    denied: Option<Denied>,
 }
 
 /// The data of a Store.
@@ -49,6 +49,7 @@ pub(super) struct State {
     pub(super) stdout: PluginStdio,
     pub(super) stderr: PluginStdio,
     limiter: Limiter,
+    ticks: Ticks,
     pub(super) desk: Arc<Desk>,
     /// The batch that the guest is at.
     pub(super) job: Option<Box<Job>>,
@@ -62,7 +63,8 @@ impl Guest {
     /// Instantiates the module and runs its `main` until it asks for the first batch. Until then the guest lets go of its
     /// thread with every tick, so that this future can be dropped.
     pub(in crate::plugin) async fn start(
-        engine: &wasmtime::Engine,
+        engine: &EngineState,
+        place: &mut Place,
         pre: &RedpandaPre,
         config: InstanceConfig,
     ) -> Result<Self, StartError> {
@@ -78,38 +80,40 @@ impl Guest {
             log,
             stdout,
             stderr,
-            limiter: Limiter::new(limits.memory_bytes_max),
+            limiter: Limiter::new(limits.memory_bytes_max, &engine.memory),
             desk: Arc::clone(&desk),
+            ticks: Ticks::new(place.held(), limits.init_timeout()),
             job: None,
             memory: None,
             registry_call: None,
         };
-        let mut store = Store::new(engine, state);
+        let mut store = Store::new(&engine.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(HOSTCALL_BYTES_MAX);
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
+        store.epoch_deadline_callback(|context| context.data().ticks.tick());
         store.set_epoch_deadline(1);
         let budget = limits.init_timeout();
         let mut guest = Self { main: Some(Box::pin(main(store, pre.0.clone()))), desk, limits };
-        match guest.proceed(budget).await {
+        match guest.proceed(place, budget).await {
             Ok(_) => Ok(guest),
             Err(Some(Ended { error, .. })) if error.is::<PoolConcurrencyLimitError>() => {
                 Err(StartError::NoRoom { message: error.to_string() })
             }
-            Err(ended) => Err(StartError::Failed(guest.failure(ended, budget))),
+            Err(ended) => Err(StartError::failed(guest.failure(ended, budget))),
         }
     }
 
     /// Lets the guest map one batch.
     pub(in crate::plugin) async fn call(
         &mut self,
+        place: &mut Place,
         input: &InputBatch,
         rules: &OutputRules<'_>,
         out: &mut Transformed,
     ) -> Result<(), PluginError> {
         let budget = self.limits.call_timeout();
         self.desk.offer(Box::new(Job::new(input, rules, budget, std::mem::take(out))));
-        match self.proceed(budget).await {
+        match self.proceed(place, budget).await {
             Ok(done) => {
                 let done = done.expect("a guest puts down the batch that it has taken");
                 *out = done.into_outputs();
@@ -126,16 +130,19 @@ impl Guest {
 
     /// Lets the guest run until it waits for a batch; returns the one that it was at. After an error, which is none if it
     /// took too long, it is gone.
-    async fn proceed(&mut self, budget: Duration) -> Result<Option<Box<Job>>, Option<Ended>> {
+    async fn proceed(
+        &mut self,
+        place: &mut Place,
+        budget: Duration,
+    ) -> Result<Option<Box<Job>>, Option<Ended>> {
         let main = self.main.as_mut().expect("an instance that failed is discarded");
         let step = poll_fn(|context| match main.as_mut().poll(context) {
             Poll::Ready(ended) => Poll::Ready(Err(ended)),
             Poll::Pending => self.desk.collect().map_or(Poll::Pending, |done| Poll::Ready(Ok(done))),
         });
-        // As with components, the epoch has the first shot at a guest that computes.
-        let step = match tokio::time::timeout(budget + TIMEOUT_GRACE, step).await {
-            Ok(step) => step.map_err(Some),
-            Err(_) => Err(None),
+        let step = match within(budget + TIMEOUT_GRACE, place, step).await {
+            Some(step) => step.map_err(Some),
+            None => Err(None),
         };
         if step.is_err() {
             self.main = None;
@@ -147,7 +154,7 @@ impl Guest {
         let Some(Ended { error, last_words, denied }) = ended else { return PluginError::Timeout { budget } };
         match error.downcast_ref::<OutputError>() {
             Some(invalid) => PluginError::InvalidOutput(invalid.clone()),
-            None => crash(&error, last_words, denied, &self.limits, budget),
+            None => crash(&error, last_words, denied, budget),
         }
     }
 }
@@ -179,6 +186,13 @@ impl State {
 
     pub(super) fn warn(&self, message: &str) {
         self.log.lock().expect("no code panics while it holds this lock").line(LogLevel::Warn, message);
+    }
+
+    /// The guest has so much time from now on.
+    pub(super) fn begin_time(&mut self, budget: Duration) {
+        self.limiter.started();
+        self.ticks.set_budget(budget);
+        self.ticks.restart();
     }
 
     /// Takes a batch on. What was wrong before it is not why it fails.

@@ -1,7 +1,9 @@
 //! The host's interfaces for sources and sinks: from the contract's types to the session's, and back.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::Resource;
@@ -54,7 +56,7 @@ impl config::Host for RunnerState {
 
 impl timers::Host for RunnerState {
     async fn sleep(&mut self, milliseconds: u64) -> Result<(), timers::Error> {
-        self.ticks = 0;
+        self.host.begin_time();
         self.end_turn(false);
         self.settle().await;
         let slept = self.session.sleep(Duration::from_millis(milliseconds)).await;
@@ -149,7 +151,7 @@ impl RunnerState {
         timeout_ms: u32,
         typed_bytes_max: Option<usize>,
     ) -> Result<Vec<InputBatch>, SessionError> {
-        self.ticks = 0;
+        self.host.begin_time();
         self.end_turn(false);
         self.settle().await;
         let timeout = Duration::from_millis(timeout_ms.into());
@@ -318,9 +320,10 @@ impl files::Host for RunnerState {
         if self.files_open >= FILES_MAX {
             return Err(files::Error::Invalid(format!("{FILES_MAX} files are open already")));
         }
-        let opened = self.session.environment.files.open(path);
+        let (files, path) = (self.session.environment.files.clone(), path.clone());
+        let opened = blocking(move || files.open(&path)).await?;
         let file = opened.map_err(|error| files::Error::Unavailable(error.without_path()))?;
-        let handle = self.host.table().push(OpenFile(file));
+        let handle = self.host.table().push(OpenFile(Arc::new(file)));
         let handle = handle.map_err(|error| files::Error::Unavailable(error.to_string()))?;
         self.files_open += 1;
         Ok(handle)
@@ -330,7 +333,9 @@ impl files::Host for RunnerState {
 impl files::HostFile for RunnerState {
     async fn size(&mut self, file: Resource<OpenFile>) -> Result<u64, files::Error> {
         self.called().await;
-        let metadata = self.file(&file)?.0.metadata();
+        let OpenFile(file) = self.file(&file)?;
+        let file = Arc::clone(file);
+        let metadata = blocking(move || file.metadata()).await?;
         Ok(metadata.map_err(unavailable)?.len())
     }
 
@@ -342,21 +347,8 @@ impl files::HostFile for RunnerState {
     ) -> Result<Vec<u8>, files::Error> {
         self.called().await;
         let OpenFile(file) = self.file(&file)?;
-        // What is not there takes no memory.
-        let size = file.metadata().map_err(unavailable)?.len();
-        let wanted = u64::from(max_bytes.min(READ_BYTES_MAX)).min(size.saturating_sub(offset));
-        let mut bytes = vec![0; usize::try_from(wanted).expect("at most 1 MiB")];
-        let mut filled = 0;
-        while filled < bytes.len() {
-            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(unavailable(error)),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(bytes)
+        let file = Arc::clone(file);
+        blocking(move || read_at(&file, offset, max_bytes.min(READ_BYTES_MAX))).await?.map_err(unavailable)
     }
 
     async fn drop(&mut self, file: Resource<OpenFile>) -> wasmtime::Result<()> {
@@ -370,6 +362,30 @@ impl RunnerState {
     fn file(&mut self, file: &Resource<OpenFile>) -> Result<&OpenFile, files::Error> {
         self.host.table().get(file).map_err(|error| files::Error::Unavailable(error.to_string()))
     }
+}
+
+/// Storage may be slow: others compute meanwhile.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, files::Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| files::Error::Unavailable(error.to_string()))
+}
+
+fn read_at(file: &File, offset: u64, bytes_max: u32) -> io::Result<Vec<u8>> {
+    // What is not there takes no memory.
+    let size = file.metadata()?.len();
+    let wanted = u64::from(bytes_max).min(size.saturating_sub(offset));
+    let mut bytes = vec![0; usize::try_from(wanted).expect("at most 1 MiB")];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 fn unavailable(error: io::Error) -> files::Error {

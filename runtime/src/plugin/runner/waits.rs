@@ -26,7 +26,7 @@ pub(super) fn link(linker: &mut Linker<RunnerState>) -> Result<()> {
 macro_rules! waited {
     ($state:ident, $table:ident => $call:expr) => {{
         let (done, has_waited) = {
-            let RunnerState { host, turn, ticks, .. } = &mut *$state;
+            let RunnerState { host, turn, .. } = &mut *$state;
             let memory_bytes = host.limiter.memory_bytes();
             let $table = host.table();
             let mut call = pin!($call);
@@ -37,12 +37,12 @@ macro_rules! waited {
                     turn.charge();
                     let done = call.await;
                     turn.begin(0);
-                    *ticks = 0;
                     (done, true)
                 }
             }
         };
         if has_waited {
+            $state.host.begin_time();
             $state.settle().await;
         }
         done

@@ -178,3 +178,43 @@ async fn garbage_in_a_topic_stops_the_stage_and_not_the_process() {
     fixture.apply(vec![fixture.stage(&[])]).await;
     assert_eq!(fixture.until_failed().await.kind, "input");
 }
+
+/// A plugin that finds no memory because others have it is not to blame, and neither are its records.
+#[tokio::test]
+async fn a_stage_without_memory_waits_and_skips_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.engine = PluginEngine::new(EngineConfig { memory_bytes_max: 6 << 20, ..EngineConfig::default() });
+    // 2 MiB and a little each; 4 MiB more for the first batch.
+    let hungry = guests::batch_guest(
+        "(if (i32.lt_u (memory.size) (i32.const 64))
+           (then (if (i32.eq (memory.grow (i32.const 64)) (i32.const -1)) (then unreachable))))
+         (i32.store8 (i32.const 2048) (i32.const 0)) (i32.store8 (i32.const 2049) (i32.const 2))
+         (call $ok (i32.const 2048) (i32.const 2))",
+    );
+    let named = |name: &str| {
+        let stage = fixture.stage(std::slice::from_ref(&hungry));
+        StageSpec { name: name.to_owned(), group: name.to_owned(), on_error: OnError::Skip, ..stage }
+    };
+    let is_committed = async |name: &str| {
+        let reached = |cluster: &MemoryCluster| {
+            cluster.committed(name, "in", 0).is_some_and(|offset| offset.next_offset == 1)
+        };
+        tokio::time::timeout(DEADLINE, fixture.cluster.until(reached)).await.unwrap();
+    };
+    fixture.append(0, &["a"]);
+    fixture.apply(vec![named("first")]).await;
+    is_committed("first").await;
+    fixture.apply(vec![named("first"), named("second")]).await;
+    let second = || fixture.runtime.status().into_iter().find(|status| status.stage == "second").unwrap();
+    let waits =
+        |state| matches!(state, StageState::Waiting { reason } if reason.contains("plugin.memory.bytes.max"));
+    fixture.until(|| waits(second().state)).await;
+    assert_eq!(fixture.cluster.committed("second", "in", 0), None);
+    fixture.apply(vec![named("second")]).await;
+    is_committed("second").await;
+    assert_eq!(
+        (second().records_rejected, values(&fixture.cluster, "out", 0)),
+        (0, vec!["a".into(), "a".into()])
+    );
+    fixture.runtime.shutdown().await;
+}
