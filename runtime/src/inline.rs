@@ -10,6 +10,7 @@
 //! crashes its plugin fails alone.
 
 mod answer;
+mod isolate;
 mod spec;
 mod worker;
 
@@ -100,9 +101,9 @@ impl RunningInline {
         let (jobs, receiver) = mpsc::channel(JOBS_QUEUED_MAX);
         let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         let stop = CancellationToken::new();
-        let mut threads = Vec::new();
+        let (mut threads, found) = (Vec::new(), Arc::default());
         for task in 0..spec.stage.parallelism {
-            let started = worker::start(task, &spec, &shared, &receiver, &stop);
+            let started = worker::start(task, &spec, &shared, &receiver, &found, &stop);
             match started {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {

@@ -17,7 +17,7 @@ pub enum InlineAnswer {
 }
 
 /// What stays of a batch: in the order of its records, and at most one for each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InlineRecords {
     pub records: Vec<InlineRecord>,
     bodies: Vec<u8>,
@@ -70,6 +70,31 @@ impl InlineRecords {
     pub fn body(&self, record: &InlineRecord) -> &[u8] {
         record.body.of(&self.bodies)
     }
+
+    fn push(&mut self, offset_delta: i32, timestamp: i64, body: &[u8]) {
+        let start = self.bodies.len();
+        self.bodies.extend_from_slice(body);
+        let body = Span::new(start, self.bodies.len());
+        self.records.push(InlineRecord { offset_delta, timestamp, body });
+    }
+
+    /// What became of a part of the batch that lies behind those before.
+    pub(super) fn append(&mut self, part: &InputBatch, answer: InlineAnswer) {
+        match answer {
+            InlineAnswer::Unchanged => {
+                for record in &part.records {
+                    self.push(record.offset_delta, record.timestamp, part.body(record));
+                }
+            }
+            InlineAnswer::Records(records) => {
+                for record in &records.records {
+                    self.push(record.offset_delta, record.timestamp, records.body(record));
+                }
+                self.rejected += records.rejected;
+            }
+            InlineAnswer::Rejected(_) => unreachable!("a part's bad records are left out"),
+        }
+    }
 }
 
 /// What the chain made of a batch.
@@ -86,7 +111,7 @@ pub(super) fn answer(
         return Ok(InlineAnswer::Rejected(rejected));
     }
     let is_rejected = |origin: u32| rejected.binary_search_by_key(&origin, |(origin, _)| *origin).is_ok();
-    let (mut records, mut bodies): (Vec<InlineRecord>, Vec<u8>) = Default::default();
+    let mut records = InlineRecords { rejected: rejected.len(), ..InlineRecords::default() };
     let (mut unchanged, mut last) = (rejected.is_empty(), None);
     output.for_each(|record| {
         if is_rejected(record.origin) {
@@ -105,17 +130,11 @@ pub(super) fn answer(
         last = Some(record.origin);
         let origin = &input.records[record.origin as usize];
         unchanged &= !record.changed && record.timestamp == origin.timestamp;
-        let start = bodies.len();
-        bodies.extend_from_slice(record.body);
-        records.push(InlineRecord {
-            offset_delta: origin.offset_delta,
-            timestamp: record.timestamp,
-            body: Span::new(start, bodies.len()),
-        });
+        records.push(origin.offset_delta, record.timestamp, record.body);
         Ok(())
     })?;
-    if unchanged && records.len() == input.len() {
+    if unchanged && records.records.len() == input.len() {
         return Ok(InlineAnswer::Unchanged);
     }
-    Ok(InlineAnswer::Records(InlineRecords { records, bodies, rejected: rejected.len() }))
+    Ok(InlineAnswer::Records(records))
 }

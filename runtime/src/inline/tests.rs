@@ -182,6 +182,67 @@ async fn a_batch_that_crashes_its_plugin_fails_alone() {
     assert!(told.starts_with("plugin: the plugin trapped"), "{told}");
 }
 
+/// What a guest does with a batch that has the byte `!` in it; it keeps all others.
+fn at_exclamation(bad: &str) -> Vec<u8> {
+    guests::batch_guest(&format!(
+        "(local $at i32)
+         (block $end (loop $next
+           (br_if $end (i32.ge_u (local.get $at) (local.get $len)))
+           (if (i32.eq (i32.load8_u (i32.add (local.get $records) (local.get $at))) (i32.const 33)) (then {bad}))
+           (local.set $at (i32.add (local.get $at) (i32.const 1)))
+           (br $next)))
+         {}",
+        guests::KEEP_ALL
+    ))
+}
+
+/// Symptom: one record that a plugin crashes at makes a view unreadable there, or has its batch refused for ever.
+#[tokio::test]
+async fn records_that_crash_a_plugin_are_left_out_where_they_may_be() {
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec(1, &at_exclamation("unreachable"));
+    spec.stage.on_error = OnError::Skip;
+    fixture.apply(vec![spec.clone()]).await;
+    let all = ["a", "bb!", "ccc", "dddd", "eeeee!", "!"];
+    assert_eq!(kept(fixture.map(&all).await.unwrap()), [(0, 4), (2, 6), (3, 7)]);
+    assert_eq!(kept(fixture.map(&["!"]).await.unwrap()), []);
+    assert_eq!(fixture.map(&["a"]).await, Ok(InlineAnswer::Unchanged));
+    let status = &fixture.runtime.status()[0];
+    assert_eq!((status.records_in, status.records_rejected), (8, 4));
+    let told = status.last_rejection.clone().unwrap();
+    assert!(told.contains("the plugin trapped"), "{told}");
+    // Where what fails is stored as it came, it is.
+    spec.on_failure = OnFailure::Pass;
+    fixture.apply(vec![spec]).await;
+    assert!(fixture.map(&all).await.is_err());
+}
+
+/// A record that takes all of a reader's time is found once, and not again by each reader.
+#[tokio::test]
+async fn what_a_view_crashes_at_is_remembered() {
+    let fixture = Fixture::new();
+    let mut spec = fixture.spec(1, &at_exclamation("(loop $again (br $again))"));
+    (spec.stage.position, spec.stage.on_error) = (Position::View, OnError::Skip);
+    spec.budget = Duration::from_millis(300);
+    spec.stage.plugins[0].limits.call_timeout_ms = 100;
+    fixture.apply(vec![spec]).await;
+    let all = ["a", "bb", "ccc", "dddd!", "eeeee", "ffffff"];
+    assert!(matches!(fixture.map(&all).await, Err(InlineError::Late { .. })));
+    let mut readers = 1;
+    let answer = loop {
+        readers += 1;
+        match fixture.map(&all).await {
+            Err(InlineError::Late { .. }) => {}
+            answer => break answer.unwrap(),
+        }
+    };
+    assert_eq!(kept(answer), [(0, 4), (1, 5), (2, 6), (4, 8), (5, 9)]);
+    assert!(readers < 10, "{readers}");
+    let before = fixture.runtime.status()[0].plugins[0].usage.failed_calls;
+    assert_eq!(kept(fixture.map(&all).await.unwrap()).len(), 5);
+    assert_eq!(fixture.runtime.status()[0].plugins[0].usage.failed_calls, before, "it is not called with it");
+}
+
 #[tokio::test]
 async fn whoever_asks_waits_for_the_budget_and_no_longer() {
     let fixture = Fixture::new();

@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::InlineBatch;
 use super::answer::{InlineAnswer, InlineError, answer};
+use super::isolate::Found;
 use super::spec::InlineSpec;
 use crate::batch::{InputBatch, InputError};
 use crate::plugin::PluginError;
 use crate::stage::{
-    AfterCrash, Chain, Chains, Crash, Halt, Rejections, StageShared, StageState, TapFate, TappedBatch,
-    UnitCounts, start_chains,
+    AfterCrash, Chain, Chains, Crash, Halt, Rejection, Rejections, StageShared, StageState, TapFate,
+    TappedBatch, UnitCounts, start_chains,
 };
 
 pub(super) struct Job {
@@ -29,6 +30,7 @@ pub(super) fn start(
     spec: &Arc<InlineSpec>,
     shared: &Arc<StageShared>,
     jobs: &Jobs,
+    found: &Arc<Found>,
     stop: &CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
     // Timers only: the plugins' time limits.
@@ -38,6 +40,7 @@ pub(super) fn start(
         spec: Arc::clone(spec),
         shared: Arc::clone(shared),
         jobs: Arc::clone(jobs),
+        found: Arc::clone(found),
         chains: None,
         failed: None,
         stop: stop.clone(),
@@ -46,13 +49,15 @@ pub(super) fn start(
     thread::Builder::new().name(name).spawn(move || runtime.block_on(worker.run()))
 }
 
-struct Worker {
+pub(super) struct Worker {
     task: u32,
-    spec: Arc<InlineSpec>,
-    shared: Arc<StageShared>,
+    pub(super) spec: Arc<InlineSpec>,
+    pub(super) shared: Arc<StageShared>,
     jobs: Jobs,
+    /// Of all workers of the binding.
+    pub(super) found: Arc<Found>,
     /// None, until they could be started.
-    chains: Option<Chains>,
+    pub(super) chains: Option<Chains>,
     /// Which deployment could not be started last, and why.
     failed: Option<(u64, String)>,
     /// It answers what it is at.
@@ -180,36 +185,16 @@ impl Worker {
         let input = InputBatch::open(self.spec.stage.position, topic, *partition, &opened, bytes, from)?;
         // A control batch, or one without records.
         let Some(input) = input else { return Ok(InlineAnswer::Unchanged) };
-        let mut crashed = false;
-        loop {
-            let chains = self.chains.as_mut().expect("they were started before");
-            let transformed = chains.of_mut(*partition).transform(&input).await;
-            let (index, error) = match transformed {
-                Ok(()) => break,
-                Err(failed) => failed,
-            };
-            self.shared.metrics.count_error(error.kind());
-            if matches!(error, PluginError::NodeMemory { .. }) {
-                // Neither the plugin nor the batch is to blame.
-                self.chains = None;
-                return Err(InlineError::NotStarted(error.to_string()));
-            }
-            let plugin = chains.of(*partition).plugin_name(index).to_owned();
-            if !error.is_crash() || !self.after_crash(*partition, index, &error, crashed).await? {
-                return Err(InlineError::Plugin { plugin, error });
-            }
-            crashed = true;
-        }
-        let chains = self.chains.as_ref().expect("they were started before");
-        let answer = answer(chains.of(*partition), &input, &self.spec.stage.on_error)?;
+        let found = self.found(&input);
+        let answer = match found.is_empty() {
+            true => self.map_whole(&input).await?,
+            false => self.isolate(&input, &found).await?,
+        };
         let (records_out, rejected) = match &answer {
             InlineAnswer::Unchanged => (input.len(), 0),
             InlineAnswer::Records(records) => (records.records.len(), records.rejected),
             InlineAnswer::Rejected(rejected) => (0, rejected.len()),
         };
-        if self.shared.taps.is_open() {
-            self.show(chains.of(*partition), &input, &answer);
-        }
         self.shared.count_inline(&UnitCounts {
             records_in: input.len() as u64,
             records_out: records_out as u64,
@@ -218,15 +203,61 @@ impl Worker {
             batches_in: 1,
             bytes_out: 0,
         });
+        Ok(answer)
+    }
+
+    async fn map_whole(&mut self, input: &InputBatch) -> Result<InlineAnswer, InlineError> {
+        let mut crashed = false;
+        loop {
+            let chains = self.chains.as_mut().expect("they were started before");
+            let transformed = chains.of_mut(input.partition).transform(input).await;
+            let (index, error) = match transformed {
+                Ok(()) => break,
+                Err(failed) => failed,
+            };
+            self.shared.metrics.count_error(error.kind());
+            let plugin = chains.of(input.partition).plugin_name(index).to_owned();
+            if !error.is_the_plugins_crash() {
+                return Err(self.not_mapped(plugin, error));
+            }
+            if !self.after_crash(input.partition, index, &error, crashed).await? {
+                return match self.may_isolate() {
+                    true => self.isolate(input, &[]).await,
+                    false => Err(self.not_mapped(plugin, error)),
+                };
+            }
+            crashed = true;
+        }
+        let chains = self.chains.as_ref().expect("they were started before");
+        let chain = chains.of(input.partition);
+        let answer = answer(chain, input, &self.spec.stage.on_error)?;
+        self.show(chain, input, &answer);
         // A producer may not be told: few clients show what a broker says of a record.
-        if let Some(last) = chains.of(*partition).output(&input).rejected.last() {
+        if let Some(last) = chain.output(input).rejected.last() {
             self.shared.set_last_rejection(&last.reason);
         }
         Ok(answer)
     }
 
+    pub(super) fn not_mapped(&mut self, plugin: String, error: PluginError) -> InlineError {
+        match error {
+            // Neither the plugin nor the batch is to blame.
+            PluginError::NodeMemory { .. } => self.without_instances(error.to_string()),
+            error => InlineError::Plugin { plugin, error },
+        }
+    }
+
+    /// They are started again for the next batch.
+    pub(super) fn without_instances(&mut self, reason: String) -> InlineError {
+        self.chains = None;
+        self.not_started(reason)
+    }
+
     /// For those who look at what passes.
-    fn show(&self, chain: &Chain, input: &InputBatch, answer: &InlineAnswer) {
+    pub(super) fn show(&self, chain: &Chain, input: &InputBatch, answer: &InlineAnswer) {
+        if !self.shared.taps.is_open() {
+            return;
+        }
         let output = chain.output(input);
         let rejections = Rejections::new(output.rejected.to_vec());
         // What is refused is refused as a whole.
@@ -243,6 +274,31 @@ impl Worker {
         self.shared.taps.show(&batch, name, |_| (Arc::clone(&to), input.partition));
     }
 
+    /// Another instance in the place of one that has crashed.
+    pub(super) async fn restart(&mut self, partition: i32, index: usize) -> Result<(), InlineError> {
+        let chains = self.chains.as_mut().expect("they were started before");
+        let restarted = chains.of_mut(partition).restart(index).await;
+        restarted.map_err(|error| self.without_instances(error.to_string()))
+    }
+
+    /// The plugin at that place crashes at these records, which are left out.
+    pub(super) fn show_crashed(&self, chain: &Chain, input: &InputBatch, plugin: usize, reason: &str) {
+        if !self.shared.taps.is_open() {
+            return;
+        }
+        let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: reason.to_owned() };
+        let rejections: Vec<_> = (0..input.count()).map(rejection).collect();
+        let batch = TappedBatch {
+            input,
+            output: None,
+            rejections: &rejections,
+            rejected: TapFate::Skipped,
+            without_output: TapFate::Skipped,
+        };
+        let name = |index: usize| chain.plugin_name(index).to_owned();
+        self.shared.taps.show(&batch, name, |_| unreachable!("nothing comes of what is left out"));
+    }
+
     /// True if the batch may be tried again, by another instance or another version.
     async fn after_crash(
         &mut self,
@@ -256,11 +312,7 @@ impl Worker {
         let crash = Crash::of(chains, partition, index, &reason, again);
         let may_try = self.shared.crashed(crash) != AfterCrash::GiveUp;
         if self.shared.deployments.is_current(chains.generation()) {
-            let restarted = chains.of_mut(partition).restart(index).await;
-            if let Err(error) = restarted {
-                self.chains = None;
-                return Err(self.not_started(error.to_string()));
-            }
+            self.restart(partition, index).await?;
         } else {
             self.follow().await?;
         }

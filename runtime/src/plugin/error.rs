@@ -35,6 +35,11 @@ impl PluginError {
         !matches!(self, Self::Retry(_) | Self::Stop(_))
     }
 
+    /// Whether the instance is gone, and the plugin or a record is to blame.
+    pub(crate) fn is_the_plugins_crash(&self) -> bool {
+        self.is_crash() && !matches!(self, Self::NodeMemory { .. })
+    }
+
     /// The short name under which errors are counted.
     pub fn kind(&self) -> &'static str {
         match self {
