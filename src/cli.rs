@@ -24,6 +24,7 @@ mod pipeline;
 mod plugin;
 mod position;
 mod produce;
+mod progress;
 mod storage;
 mod tap;
 mod timestamp;

@@ -12,6 +12,7 @@ use ureq::http::StatusCode;
 
 use super::failure::Failure;
 use super::node_args::AdminConnection;
+use super::progress;
 use crate::signature::{SIGNATURE_HEADER, read_beside, signature_path};
 
 /// Applying compiles plugins, which takes seconds for large ones; a node gives up before.
@@ -60,7 +61,10 @@ impl AdminClient {
         path: &str,
         body: &impl serde::Serialize,
     ) -> Result<T, Failure> {
-        self.answer(self.agent.post(self.url(path)).send_json(body))
+        let waiting = progress::waiting(format!("waiting for {}", self.address));
+        let sent = self.agent.post(self.url(path)).send_json(body);
+        waiting.finish_and_clear();
+        self.answer(sent)
     }
 
     pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
@@ -74,7 +78,12 @@ impl AdminClient {
         if let Some(signature) = read_beside(file).map_err(unreadable)? {
             request = request.header(SIGNATURE_HEADER, BASE64_STANDARD.encode(signature));
         }
-        let sent = request.send(bytes);
+        let bar = progress::bytes(format!("uploading {}", file.display()), bytes.len() as u64);
+        let mut body = bar.wrap_read(bytes);
+        // As it would have without the bar: a node refuses what is too long before it is sent.
+        request = request.header("content-length", bytes.len());
+        let sent = request.send(ureq::SendBody::from_reader(&mut body));
+        bar.finish_and_clear();
         let mut response = sent.map_err(|error| self.unreachable(&error))?;
         match response.status() {
             StatusCode::NO_CONTENT => Ok(()),

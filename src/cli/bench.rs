@@ -11,7 +11,6 @@ mod load;
 mod payload;
 mod percentiles;
 mod produce;
-mod progress;
 mod report;
 mod topic;
 

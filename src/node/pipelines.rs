@@ -126,6 +126,7 @@ impl NodeState {
         self.to_its_end(async move {
             let _applying = applying;
             let (created_topics, stages) = state.make_run(&spec, &document, replaces, &pipeline).await?;
+            state.watched.retry(&pipeline.name);
             Ok(ApplyOutcome { pipeline: pipeline.name, created_topics, stages, warnings: problems })
         })
         .await

@@ -27,8 +27,8 @@ const PART_SUFFIX: &str = ".part";
 pub(crate) enum PluginStoreError {
     #[error("{action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("plugin has {found} bytes, more than {COMPONENT_BYTES_MAX}")]
-    TooLarge { found: usize },
+    #[error("the plugin has more than the {COMPONENT_BYTES_MAX} bytes that one may have")]
+    TooLarge,
     #[error(transparent)]
     NotAPlugin(#[from] LoadError),
     #[error("plugin's bytes hash to {found}, not to {expected}: were they cut or changed?")]
@@ -85,7 +85,7 @@ impl PluginStore {
         now_ms: i64,
     ) -> Result<(), PluginStoreError> {
         if bytes.len() > COMPONENT_BYTES_MAX {
-            return Err(PluginStoreError::TooLarge { found: bytes.len() });
+            return Err(PluginStoreError::TooLarge);
         }
         let path = self.path(sha256)?;
         check_hash(bytes, sha256)?;

@@ -7,7 +7,8 @@
 //!
 //! What counts is a file's content: a touch deploys nothing, and neither what runs already nor what was deployed from
 //! here before is deployed again, also after a restart. A file that is
-//! no plugin, or that its pipeline can't run, changes nothing; why stands in the status until the file is another.
+//! no plugin, or that its pipeline can't run, changes nothing; why stands in the status until the file is another, or
+//! its pipeline is: then it is tried again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +44,11 @@ pub(crate) struct NotDeployed {
 
 /// What became of the watched directory's files. The mutex is never held across an await.
 #[derive(Debug, Default)]
-pub(super) struct Watched(Mutex<BTreeMap<PathBuf, Seen>>);
+pub(super) struct Watched {
+    seen: Mutex<BTreeMap<PathBuf, Seen>>,
+    /// Something in the directory, or in what its files are for, may have changed.
+    something: Arc<Notify>,
+}
 
 /// A file as it was when it was looked at last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +76,14 @@ struct Stamp {
 
 impl Watched {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Seen>> {
-        self.0.lock().expect("no code panics while it holds this lock")
+        self.seen.lock().expect("no code panics while it holds this lock")
+    }
+
+    /// What the pipeline couldn't run before, it may run now.
+    pub(super) fn retry(&self, pipeline: &str) {
+        let is_of = |path: &Path| path.parent().and_then(Path::file_name).is_some_and(|dir| dir == pipeline);
+        self.lock().retain(|path, seen| seen.error.is_none() || !is_of(path));
+        self.something.notify_one();
     }
 
     pub(super) fn not_deployed(&self) -> Vec<NotDeployed> {
@@ -100,7 +112,7 @@ impl Watched {
 impl NodeState {
     /// Deploys what is put into the directory, until the node stops.
     pub(super) async fn watch_plugins(self: Arc<Self>, dir: PathBuf) {
-        let something = Arc::new(Notify::new());
+        let something = Arc::clone(&self.watched.something);
         let _watcher = match watcher(&dir, &something) {
             Ok(watcher) => Some(watcher),
             Err(error) => {
@@ -213,10 +225,6 @@ fn find(dir: &Path) -> io::Result<Vec<Found>> {
             // It may be gone again.
             let Ok(metadata) = fs::metadata(&path) else { continue };
             if !metadata.is_file() || found.len() == FILES_MAX {
-                continue;
-            }
-            if metadata.len() > COMPONENT_BYTES_MAX as u64 {
-                tracing::warn!(file = %path.display(), "too large for a plugin");
                 continue;
             }
             let plugin = plugin.to_string_lossy().into_owned();

@@ -75,9 +75,9 @@ impl Bench {
                     ("stages", id, json!({"plugin": id, "from": from, "to": to, "on_error": on_error}))
                 }
                 Place::Ingest => {
-                    ("ingests", id, json!({"plugin": id, "topic": from[0], "budget_ms": 10_000}))
+                    ("ingests", id, json!({"plugin": id, "topic": from[0], "budget_ms": 9_000}))
                 }
-                Place::View => ("views", &to[0], json!({"plugin": id, "from": from[0], "budget_ms": 10_000})),
+                Place::View => ("views", &to[0], json!({"plugin": id, "from": from[0], "budget_ms": 9_000})),
             };
             pipeline[section][name] = part;
         }

@@ -130,22 +130,30 @@ fn a_plugin_that_is_put_into_the_watched_directory_is_deployed() {
     let node = Node::start_with(settings);
     let text = PIPELINE.replace("FILE", FILTER).replace("CONFIG", &config(1));
     let (_dir, file) = pipeline_file(&text);
-    succeed(&apply(&node, &file));
     let dropped = watched.path().join("p").join("f.wasm");
     fs::create_dir(dropped.parent().expect("it has one")).expect("it can be made");
     let not_deployed = |node: &Node| status(node)["not_deployed"].clone();
+    let error_of = |node: &Node, error: &str| {
+        let contains = || not_deployed(node)[0]["error"].as_str().is_some_and(|told| told.contains(error));
+        assert!(until(contains), "{:#}", status(node));
+    };
 
     // Another component that does the same: a custom section is for anyone.
     let mut component = fs::read(FILTER).expect("the guest is there");
     component.extend([0, 3, 1, b'n', 7]);
     fs::write(&dropped, &component).expect("it can be written");
+    error_of(&node, "pipeline");
+    // It was there first: it is tried again when there is something to run it.
+    succeed(&apply(&node, &file));
     assert!(until(|| active(&node) == 2), "{:#}\n{}", status(&node), node.stderr());
     assert_eq!(not_deployed(&node), json!([]));
 
+    let large = fs::File::create(&dropped).expect("it can be made");
+    large.set_len(200 << 20).expect("it can be long");
+    error_of(&node, "more than the 33554432 bytes");
+
     fs::write(&dropped, &component[..component.len() / 2]).expect("it can be written");
-    assert!(until(|| not_deployed(&node)[0]["error"].is_string()), "{:#}", status(&node));
-    let error = &not_deployed(&node)[0]["error"];
-    assert!(error.as_str().is_some_and(|error| error.contains("the plugin is damaged")), "{error}");
+    error_of(&node, "the plugin is damaged");
     assert_eq!(active(&node), 2, "what ran before goes on");
     let shown = admin(&node, &["status"]);
     assert!(shown.stdout.contains("f.wasm: not deployed"), "{}", shown.stdout);

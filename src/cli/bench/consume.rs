@@ -17,7 +17,6 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::load::{Deliveries, Load, producer};
 use super::payload::Payload;
 use super::produce::{millis, seconds_between};
-use super::progress::{self, RECORDS_PER_STEP};
 use super::report::Report;
 use super::topic::{BenchTopic, with_topic};
 use super::{LoadArgs, TopicArgs};
@@ -28,6 +27,7 @@ use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 use crate::cli::position::Position;
+use crate::cli::progress::{self, RECORDS_PER_STEP};
 
 /// How long a consumer may get nothing before the bench gives up.
 const STALLED_SECONDS: f64 = 30.0;

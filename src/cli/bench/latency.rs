@@ -18,7 +18,6 @@ use super::load::{Deliveries, Load, nanos_until, producer, rate};
 use super::payload::{Payload, Shape};
 use super::percentiles::Latencies;
 use super::produce::{millis, seconds_between};
-use super::progress;
 use super::report::{LoadSettings, Report};
 use super::topic::{BenchTopic, with_topic};
 use super::{LoadArgs, TopicArgs};
@@ -29,6 +28,7 @@ use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
 use crate::cli::position::Position;
+use crate::cli::progress;
 
 /// The part of the run that is warm-up, and left out of the percentiles.
 const WARM_UP: f64 = 0.3;

@@ -10,13 +10,13 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer};
 
 use super::payload::{Key, Payload, Stamp};
 use super::percentiles::Latencies;
-use super::progress::RECORDS_PER_STEP;
 use super::{LoadArgs, TopicArgs};
 use crate::cli::clock::Stopwatch;
 use crate::cli::delivery::{self, DeliveryContext};
 use crate::cli::failure::{Failure, explain};
 use crate::cli::interrupt::Interrupt;
 use crate::cli::produce::Acks;
+use crate::cli::progress::RECORDS_PER_STEP;
 
 /// Records between two looks at delivery reports while there is no time to spare.
 const RECORDS_PER_POLL: u64 = 64;

@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::load::{Deliveries, Load, producer, rate};
 use super::payload::Payload;
-use super::progress;
 use super::report::{LoadSettings, Report};
 use super::topic::with_topic;
 use super::{LoadArgs, TopicArgs};
@@ -14,6 +13,7 @@ use crate::cli::clock::Stopwatch;
 use crate::cli::failure::Failure;
 use crate::cli::interrupt::Interrupt;
 use crate::cli::output::Output;
+use crate::cli::progress;
 
 #[derive(Debug, Args)]
 pub(crate) struct ProduceArgs {

@@ -14,7 +14,8 @@ use crate::stage::PARALLELISM_MAX;
 pub(in super::super) const INGEST_BUDGET_MS: i64 = 100;
 /// A consumer's fetch takes so much longer, at most.
 pub(in super::super) const VIEW_BUDGET_MS: i64 = 5_000;
-pub(in super::super) const BUDGET_MS_MAX: i64 = 60_000;
+/// Below the 10 s after which a broker gives up a batch whatever the binding says.
+pub(in super::super) const BUDGET_MS_MAX: i64 = 9_000;
 
 /// What an ingest or a view has beside what stages have.
 #[derive(Debug, Clone, PartialEq, Eq)]
