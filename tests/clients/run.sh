@@ -3,7 +3,8 @@
 #
 #   BOOTSTRAP=127.0.0.1:9092 tests/clients/run.sh [SUITE ...]
 #
-# Suites: kcat cli python kafkajs java franz-go; without arguments, all of them. What a suite needs is fetched
+# Suites: kcat cli python kafkajs java franz-go, and plugins for a Millstream node whose admin listener is
+# $MILLSTREAM_ADMIN; without arguments, all of them. What a suite needs is fetched
 # with the client's own package manager into $CLIENTS_CACHE. The last line is "N passed, N failed"; the exit
 # code is 0 only if nothing failed.
 set -uo pipefail
@@ -14,10 +15,10 @@ export CLIENTS_CACHE=${CLIENTS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/millstream
 suite_seconds_max=${SUITE_SECONDS_MAX:-900}
 
 suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(kcat cli python kafkajs java franz-go)
+[ ${#suites[@]} -gt 0 ] || suites=(kcat cli python kafkajs java franz-go ${MILLSTREAM_ADMIN:+plugins})
 for suite in "${suites[@]}"; do
   if [ ! -x "$here/$suite/run.sh" ]; then
-    echo "no suite named $suite; there are: kcat cli python kafkajs java franz-go" >&2
+    echo "no suite named $suite; there are: kcat cli python kafkajs java franz-go plugins" >&2
     exit 2
   fi
 done
