@@ -40,7 +40,7 @@ pub use outline::OutlineError;
 pub use redpanda::RedpandaError;
 
 pub(crate) use cache::hex;
-pub(crate) use config::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+pub(crate) use config::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 pub(crate) use contract::{Export, Interface};
 pub(crate) use cores::{Cores, HeldTime, Place};
 pub(crate) use memory::MemoryBudget;

@@ -28,13 +28,14 @@ use wasmtime_wasi_http::{Error, RequestOptions};
 
 pub use tls::TrustError;
 
+use crate::limits::HTTP_REQUESTS_CEILING;
 use share::Shares;
 
 pub(crate) use exchange::{Call, Exchanged, STOPPING};
 pub(crate) use share::Share;
 
 /// Requests at a time over all plugins of a node; more wait for their turn, as long as connecting may take.
-const REQUESTS_MAX: usize = 64;
+const REQUESTS_MAX: usize = HTTP_REQUESTS_CEILING as usize;
 /// Of those, of one instance; more are refused: it has the others in its hands.
 pub(crate) const INSTANCE_REQUESTS_MAX: usize = 8;
 /// Names that are looked up at a time. The system decides how long that takes.
@@ -123,8 +124,8 @@ impl HttpClient {
     }
 
     /// What a plugin may have of all this.
-    pub(crate) fn share(&self, pipeline: &str, plugin: &str) -> Arc<Share> {
-        self.shares.of(pipeline, plugin)
+    pub(crate) fn share(&self, pipeline: &str, plugin: &str, requests_max: u32) -> Arc<Share> {
+        self.shares.of(pipeline, plugin, requests_max)
     }
 
     fn with_tls(tls: TlsConnector, private_networks: bool) -> Self {

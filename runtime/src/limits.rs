@@ -23,6 +23,12 @@ const OUTPUT_BYTES_CEILING: u32 = 256 * 1024 * 1024;
 const OUTPUTS_PER_RECORD_CEILING: u32 = 100_000;
 /// Each thread of a part of a pipeline takes one core at most: this is no limit.
 const CPU_PERCENT_CEILING: u32 = 100 * PARALLELISM_MAX;
+const HANDLES_CEILING: u32 = 100_000;
+/// The pool of tables is laid out for it.
+pub const TABLE_ELEMENTS_CEILING: u32 = 100_000;
+const LOG_LINES_PER_SECOND_CEILING: u32 = 10_000;
+/// What a node has for all plugins together.
+pub const HTTP_REQUESTS_CEILING: u32 = 64;
 /// Outputs that a call may return whatever the size of its batch.
 pub const OUTPUTS_BASE: usize = 1024;
 /// Outputs of one call beyond which the fan-out no longer counts: a plugin may still keep every record of a larger
@@ -48,6 +54,14 @@ pub struct PluginLimits {
     /// Processor time over time, in percent of one core: of all instances of a version in a part of a pipeline together,
     /// on each node. What a call takes beyond it is paid for afterwards: the plugin waits before the next one.
     pub cpu_percent_max: u32,
+    /// Handles to resources that an instance holds.
+    pub handles_max: u32,
+    /// Elements of each table of an instance.
+    pub table_elements_max: u32,
+    /// Lines of the log of one instance in the long run, and twice as many at once; what is more is counted.
+    pub log_lines_per_second_max: u32,
+    /// HTTP requests at a time of all instances together; more wait.
+    pub http_requests_max: u32,
 }
 
 impl Default for PluginLimits {
@@ -59,6 +73,10 @@ impl Default for PluginLimits {
             output_bytes_max: 32 * 1024 * 1024,
             outputs_per_record_max: 64,
             cpu_percent_max: CPU_PERCENT_CEILING,
+            handles_max: 1000,
+            table_elements_max: TABLE_ELEMENTS_CEILING,
+            log_lines_per_second_max: 100,
+            http_requests_max: 16,
         }
     }
 }
@@ -85,7 +103,13 @@ impl PluginLimits {
         check("output_bytes_max", self.output_bytes_max.into(), 1024, OUTPUT_BYTES_CEILING.into())?;
         let outputs = self.outputs_per_record_max.into();
         check("outputs_per_record_max", outputs, 1, OUTPUTS_PER_RECORD_CEILING.into())?;
-        check("cpu_percent_max", self.cpu_percent_max.into(), 1, CPU_PERCENT_CEILING.into())
+        check("cpu_percent_max", self.cpu_percent_max.into(), 1, CPU_PERCENT_CEILING.into())?;
+        check("handles_max", self.handles_max.into(), 1, HANDLES_CEILING.into())?;
+        let elements = self.table_elements_max.into();
+        check("table_elements_max", elements, 1, TABLE_ELEMENTS_CEILING.into())?;
+        let lines = self.log_lines_per_second_max.into();
+        check("log_lines_per_second_max", lines, 1, LOG_LINES_PER_SECOND_CEILING.into())?;
+        check("http_requests_max", self.http_requests_max.into(), 1, HTTP_REQUESTS_CEILING.into())
     }
 
     /// These limits with some of them changed, by their names.

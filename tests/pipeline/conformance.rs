@@ -74,9 +74,7 @@ impl Bench {
                 Place::Stage => {
                     ("stages", id, json!({"plugin": id, "from": from, "to": to, "on_error": on_error}))
                 }
-                Place::Ingest => {
-                    ("ingests", id, json!({"plugin": id, "topic": from[0], "budget_ms": 9_000}))
-                }
+                Place::Ingest => ("ingests", id, json!({"plugin": id, "topic": from[0], "budget_ms": 9_000})),
                 Place::View => ("views", &to[0], json!({"plugin": id, "from": from[0], "budget_ms": 9_000})),
             };
             pipeline[section][name] = part;

@@ -3,14 +3,13 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy};
 
-use crate::limits::MEMORY_BYTES_CEILING;
+use crate::limits::{MEMORY_BYTES_CEILING, TABLE_ELEMENTS_CEILING};
 
 /// Core modules, tables and memories that one component may consist of. One of Python has 39 modules: the interpreter,
 /// its libraries, and what links them.
 pub(crate) const CORE_INSTANCES_MAX: u32 = 64;
 pub(crate) const TABLES_MAX: u32 = 16;
 pub(crate) const MEMORIES_MAX: u32 = 4;
-pub(crate) const TABLE_ELEMENTS_MAX: usize = 100_000;
 /// Metadata of one instance, which grows with its functions and globals.
 const INSTANCE_METADATA_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Stack of a call, guest and host functions together; the guest has `WASM_STACK_BYTES` of it.
@@ -82,7 +81,7 @@ fn pool(instances_max: u32) -> PoolingAllocationConfig {
         .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)
         .max_tables_per_module(4)
-        .table_elements(TABLE_ELEMENTS_MAX)
+        .table_elements(TABLE_ELEMENTS_CEILING as usize)
         .max_memory_size(usize::try_from(MEMORY_BYTES_CEILING).expect("the ceiling fits the address space"))
         .max_unused_warm_slots(WARM_SLOTS_MAX);
     pool

@@ -86,7 +86,7 @@ fn call_with(url: &str, options: Option<RequestOptions>, stop: &CancellationToke
     let body = Full::new(Bytes::from_static(b"hello")).map_err(|never| match never {}).boxed_unsync();
     let request = Request::post(uri).header("x-mine", "1").body(body).unwrap();
     let place = Arc::new(Semaphore::new(INSTANCE_REQUESTS_MAX)).try_acquire_owned().unwrap();
-    Call { origin, request, options, share: Arc::default(), place, stop: stop.clone() }
+    Call { origin, request, options, share: Arc::new(super::Share::new(16)), place, stop: stop.clone() }
 }
 
 /// The whole response, read while its connection moves on.
@@ -278,7 +278,7 @@ async fn a_plugin_whose_names_are_not_found_keeps_no_other_from_looking_up() {
     let places = Arc::new(Semaphore::new(INSTANCE_REQUESTS_MAX));
     for (began, places_left) in [(1, 7), (2, 6), (2, 6)] {
         let mut call = call("http://a.test/");
-        call.share = client.share("p", "a");
+        call.share = client.share("p", "a", 16);
         call.place = Arc::clone(&places).try_acquire_owned().unwrap();
         let failure = exchange(&client, call).await.map(|got| got.status).unwrap_err();
         assert!(matches!(failure.error, Error::ConnectionTimeout), "{failure:?}");
@@ -287,7 +287,7 @@ async fn a_plugin_whose_names_are_not_found_keeps_no_other_from_looking_up() {
     }
     client.resolver = working;
     let mut call = call(&format!("http://a.test:{}/", address.port()));
-    call.share = client.share("p", "b");
+    call.share = client.share("p", "b", 16);
     assert_eq!(exchange(&client, call).await.unwrap().status, 200);
 }
 
@@ -300,7 +300,7 @@ async fn a_plugin_has_a_part_of_the_places() {
     let client = impatient();
     let ask = |plugin| {
         let mut call = call(&format!("http://{half}/"));
-        call.share = client.share("p", plugin);
+        call.share = client.share("p", plugin, 16);
         client.clone().send(call)
     };
     let mut held = Vec::new();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::spec::{BUDGET_MS_MAX, GROUP_BYTES_MAX, INGEST_BUDGET_MS, VIEW_BUDGET_MS};
-use crate::limits::PluginLimits;
+use crate::limits::{HTTP_REQUESTS_CEILING, PluginLimits};
 use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, TOPICS_MAX};
 
 /// The schema of the file that `parse` reads.
@@ -133,6 +133,10 @@ fn limits() -> Value {
         output_bytes_max,
         outputs_per_record_max,
         cpu_percent_max,
+        handles_max,
+        table_elements_max,
+        log_lines_per_second_max,
+        http_requests_max,
     } = PluginLimits::default();
     json!({
         "type": ["object", "null"],
@@ -145,6 +149,11 @@ fn limits() -> Value {
             "outputs_per_record_max": { "type": "integer", "minimum": 1, "default": outputs_per_record_max },
             "cpu_percent_max": { "type": "integer", "minimum": 1, "maximum": cpu_percent_max, "default": cpu_percent_max,
                 "description": "Of one core, by all instances of the plugin in its part of the pipeline, on each node" },
+            "handles_max": { "type": "integer", "minimum": 1, "default": handles_max },
+            "table_elements_max": { "type": "integer", "minimum": 1, "maximum": table_elements_max, "default": table_elements_max },
+            "log_lines_per_second_max": { "type": "integer", "minimum": 1, "default": log_lines_per_second_max },
+            "http_requests_max": { "type": "integer", "minimum": 1, "maximum": HTTP_REQUESTS_CEILING, "default": http_requests_max,
+                "description": "At a time, of all instances together" },
         },
     })
 }

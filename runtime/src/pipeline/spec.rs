@@ -239,14 +239,18 @@ fn limits(node: &Node, what: &str, problems: &mut Problems) -> PluginLimits {
     if let Some(value) = number(take("init_timeout_ms", problems)) {
         limits.init_timeout_ms = value;
     }
-    if let Some(value) = narrow(take("output_bytes_max", problems)) {
-        limits.output_bytes_max = value;
-    }
-    if let Some(value) = narrow(take("outputs_per_record_max", problems)) {
-        limits.outputs_per_record_max = value;
-    }
-    if let Some(value) = narrow(take("cpu_percent_max", problems)) {
-        limits.cpu_percent_max = value;
+    for (name, limit) in [
+        ("output_bytes_max", &mut limits.output_bytes_max),
+        ("outputs_per_record_max", &mut limits.outputs_per_record_max),
+        ("cpu_percent_max", &mut limits.cpu_percent_max),
+        ("handles_max", &mut limits.handles_max),
+        ("table_elements_max", &mut limits.table_elements_max),
+        ("log_lines_per_second_max", &mut limits.log_lines_per_second_max),
+        ("http_requests_max", &mut limits.http_requests_max),
+    ] {
+        if let Some(value) = narrow(take(name, problems)) {
+            *limit = value;
+        }
     }
     fields.finish(problems);
     if let Err(error) = limits.validate() {

@@ -187,7 +187,8 @@ fn unknown_keys_name_the_nearest() {
         "{call_timeout_ms: 50}",
         "{timeout: 50}",
         "p.yaml:10:14: error: unknown key \"timeout\" in the limits of plugin \"typed\"; known keys: memory_bytes_max, \
-         call_timeout_ms, init_timeout_ms, output_bytes_max, outputs_per_record_max, cpu_percent_max",
+         call_timeout_ms, init_timeout_ms, output_bytes_max, outputs_per_record_max, cpu_percent_max, handles_max, \
+         table_elements_max, log_lines_per_second_max, http_requests_max",
     );
 }
 

@@ -11,7 +11,8 @@ use super::log::{GuardedLog, LogLevel};
 use super::stdio::PluginStdio;
 use super::ticks::Ticks;
 use super::v0_1;
-use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, MemoryBudget, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, MemoryBudget, TABLES_MAX};
+use crate::limits::PluginLimits;
 
 /// Resources of WASI (streams, pollables, headers) that an instance may hold at a time.
 const RESOURCES_MAX: usize = 1000;
@@ -159,6 +160,7 @@ fn link_sockets<T: WasiView + Send + 'static>(linker: &mut Linker<T>) -> Result<
 pub(super) struct Limiter {
     memory_bytes_max: u64,
     memory_bytes: u64,
+    table_elements_max: usize,
     node: Arc<MemoryBudget>,
     is_starting: bool,
     denied: Option<Denied>,
@@ -177,10 +179,17 @@ pub(super) enum Denied {
 }
 
 impl Limiter {
-    pub(super) fn new(memory_bytes_max: u64, node: &Arc<MemoryBudget>) -> Self {
+    pub(super) fn new(limits: &PluginLimits, node: &Arc<MemoryBudget>) -> Self {
         // What the node doesn't have at all is not worth waiting for.
-        let memory_bytes_max = memory_bytes_max.min(node.bytes_max());
-        Self { memory_bytes_max, memory_bytes: 0, node: Arc::clone(node), is_starting: true, denied: None }
+        let memory_bytes_max = limits.memory_bytes_max.min(node.bytes_max());
+        Self {
+            memory_bytes_max,
+            memory_bytes: 0,
+            table_elements_max: limits.table_elements_max as usize,
+            node: Arc::clone(node),
+            is_starting: true,
+            denied: None,
+        }
     }
 
     /// From now on it has no part in what is kept for those that start.
@@ -230,7 +239,7 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
+        Ok(desired <= self.table_elements_max)
     }
 
     fn instances(&self) -> usize {
@@ -260,6 +269,10 @@ mod tests {
     use crate::engine::Cores;
     use crate::plugin::PluginLog;
 
+    fn limiter(memory_bytes_max: u64, node: &Arc<MemoryBudget>) -> Limiter {
+        Limiter::new(&PluginLimits { memory_bytes_max, ..PluginLimits::default() }, node)
+    }
+
     struct NoLog;
 
     impl PluginLog for NoLog {
@@ -269,10 +282,10 @@ mod tests {
     /// What has no socket can't connect, bind or send.
     #[tokio::test]
     async fn sockets_can_be_imported_and_none_can_be_made() {
-        let log = GuardedLog::new(Arc::new(NoLog), SystemClock::shared());
+        let log = GuardedLog::new(Arc::new(NoLog), SystemClock::shared(), 1);
         let cores = Cores::new(1, SystemClock::shared(), Duration::ZERO);
         let ticks = Ticks::new(cores.place().held(), Duration::ZERO);
-        let mut state = HostState::new(log, Limiter::new(0, &MemoryBudget::new(0)), ticks);
+        let mut state = HostState::new(log, limiter(0, &MemoryBudget::new(0)), ticks);
         for family in [IpAddressFamily::Ipv4, IpAddressFamily::Ipv6] {
             let tcp = state.sockets().create_tcp_socket(family).map(drop).unwrap_err();
             let udp = state.sockets().create_udp_socket(family).await.map(drop).unwrap_err();
@@ -284,7 +297,7 @@ mod tests {
 
     #[test]
     fn memory_counts_over_all_memories() {
-        let mut limiter = Limiter::new(100, &MemoryBudget::new(1000));
+        let mut limiter = limiter(100, &MemoryBudget::new(1000));
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(0, 60, None).unwrap());
         assert_eq!(limiter.take_denied(), Some(Denied::ByPlugin { limit_bytes: 100 }));
@@ -295,7 +308,7 @@ mod tests {
     #[test]
     fn memory_counts_over_all_instances_while_they_live() {
         let node = MemoryBudget::new(150);
-        let [mut first, mut second] = [0, 1].map(|_| Limiter::new(100, &node));
+        let [mut first, mut second] = [0, 1].map(|_| limiter(100, &node));
         first.started();
         second.started();
         assert!(first.memory_growing(0, 100, None).unwrap());
@@ -313,7 +326,7 @@ mod tests {
     #[test]
     fn who_starts_finds_memory_where_others_have_used_up_theirs() {
         let node = MemoryBudget::new(160);
-        let [mut greedy, mut starting] = [0, 1].map(|_| Limiter::new(1000, &node));
+        let [mut greedy, mut starting] = [0, 1].map(|_| limiter(1000, &node));
         greedy.started();
         assert!(greedy.memory_growing(0, 160, None).unwrap());
         assert!(!greedy.memory_growing(160, 161, None).unwrap());
@@ -328,7 +341,7 @@ mod tests {
     #[test]
     fn what_a_memory_can_never_be_is_not_counted() {
         let node = MemoryBudget::new(1000);
-        let mut limiter = Limiter::new(1000, &node);
+        let mut limiter = limiter(1000, &node);
         assert!(!limiter.memory_growing(0, 200, Some(100)).unwrap());
         assert_eq!((limiter.take_denied(), node.bytes()), (None, 0));
     }

@@ -20,8 +20,6 @@ use crate::engine::{EngineState, Place};
 use crate::limits::PluginLimits;
 use crate::outputs::{self, OutputRules, Transformed, cut};
 
-/// Handles to resources that an instance may hold.
-pub(super) const HANDLES_MAX: usize = 1000;
 /// What a call may hand to the host beside its outputs: rejections, log lines, errors.
 pub(super) const HOSTCALL_BYTES_BASE: usize = 1024 * 1024;
 
@@ -148,7 +146,8 @@ impl Guest {
         let InstanceConfig { config, limits, log, clock, names: _ } = config;
         let budget = limits.init_timeout();
         let ticks = Ticks::new(place.held(), budget);
-        let mut store = store(engine, &limits, GuardedLog::new(log, clock), ticks);
+        let log = GuardedLog::new(log, clock, limits.log_lines_per_second_max);
+        let mut store = store(engine, &limits, log, ticks);
         let started = timed(budget, place, start(&mut store, pre, &config)).await;
         match started {
             Call::Returned((exports, Ok(()))) => {
@@ -195,14 +194,14 @@ async fn call_component(
 }
 
 fn store(engine: &EngineState, limits: &PluginLimits, log: GuardedLog, ticks: Ticks) -> Store<HostState> {
-    let limiter = Limiter::new(limits.memory_bytes_max, &engine.memory);
+    let limiter = Limiter::new(limits, &engine.memory);
     let state = HostState::new(log, limiter, ticks);
     let mut store = Store::new(&engine.engine, state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_callback(|context| context.data().ticks.tick());
     store.set_epoch_deadline(1);
     store.set_hostcall_fuel((limits.output_bytes_max as usize).saturating_add(HOSTCALL_BYTES_BASE));
-    store.set_max_component_handles(HANDLES_MAX);
+    store.set_max_component_handles(limits.handles_max as usize);
     store
 }
 

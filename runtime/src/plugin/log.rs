@@ -11,9 +11,8 @@ use crate::printable::printable;
 
 /// Longest line; the rest of it is dropped.
 const LINE_BYTES_MAX: usize = 4096;
-/// Lines a second in the long run, and at once.
-const LINES_PER_SECOND: u32 = 100;
-const LINES_BURST: u32 = 200;
+/// At once, of those that may come in a second.
+const BURST: u32 = 2;
 
 /// Values of a secret that lines are looked through for: what it is, and what it was before it was changed.
 const HIDDEN_VALUES_MAX: usize = 2;
@@ -59,6 +58,7 @@ impl PluginLog for TracingLog {
 pub(super) struct GuardedLog {
     log: Arc<dyn PluginLog>,
     clock: SharedClock,
+    lines_per_second: u32,
     tokens: u32,
     refilled: Duration,
     dropped: u64,
@@ -68,9 +68,10 @@ pub(super) struct GuardedLog {
 }
 
 impl GuardedLog {
-    pub(super) fn new(log: Arc<dyn PluginLog>, clock: SharedClock) -> Self {
+    pub(super) fn new(log: Arc<dyn PluginLog>, clock: SharedClock, lines_per_second: u32) -> Self {
         let refilled = clock.monotonic();
-        Self { log, clock, tokens: LINES_BURST, refilled, dropped: 0, hidden: BTreeMap::new() }
+        let tokens = lines_per_second.saturating_mul(BURST);
+        Self { log, clock, lines_per_second, tokens, refilled, dropped: 0, hidden: BTreeMap::new() }
     }
 
     /// From now on lines show something else in the place of this value of a granted secret. What is shorter may be a part
@@ -126,10 +127,10 @@ impl GuardedLog {
     fn refill(&mut self) {
         let now = self.clock.monotonic();
         let elapsed = now.saturating_sub(self.refilled);
-        let lines = elapsed.as_millis() * u128::from(LINES_PER_SECOND) / 1000;
+        let lines = elapsed.as_millis() * u128::from(self.lines_per_second) / 1000;
         if lines > 0 {
             let lines = u32::try_from(lines).unwrap_or(u32::MAX);
-            self.tokens = self.tokens.saturating_add(lines).min(LINES_BURST);
+            self.tokens = self.tokens.saturating_add(lines).min(self.lines_per_second.saturating_mul(BURST));
             self.refilled = now;
         }
     }
@@ -155,7 +156,7 @@ pub(super) mod tests {
     fn secrets_do_not_reach_the_log() {
         let lines = Arc::new(Lines::default());
         let clock = Arc::new(ManualClock::default());
-        let mut log = GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, clock);
+        let mut log = GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, clock, 100);
         log.hide("token", b"s3cr3t-token");
         log.hide("pin", b"short");
         log.line(LogLevel::Info, "Bearer s3cr3t-token, short, s3cr3t-token");
@@ -166,7 +167,7 @@ pub(super) mod tests {
     fn every_secret_is_hidden_and_its_newest_values_are() {
         let lines = Arc::new(Lines::default());
         let clock = Arc::new(ManualClock::default());
-        let mut log = GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, clock);
+        let mut log = GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, clock, 100);
         for at in 0..100 {
             log.hide(&format!("token-{at}"), format!("value-of-{at:03}").as_bytes());
         }
@@ -186,7 +187,7 @@ pub(super) mod tests {
     fn control_characters_do_not_reach_the_log() {
         let lines = Arc::new(Lines::default());
         let clock = Arc::new(ManualClock::default());
-        let mut log = GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, clock);
+        let mut log = GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, clock, 100);
         log.line(LogLevel::Warn, "a\x1b[31mred\r\nb\n");
         log.line(LogLevel::Warn, &"\u{e9}".repeat(LINE_BYTES_MAX));
         let lines = lines.0.lock().unwrap();
@@ -196,18 +197,22 @@ pub(super) mod tests {
 
     #[test]
     fn a_flood_is_cut_and_counted() {
-        let clock = Arc::new(ManualClock::default());
-        let lines = Arc::new(Lines::default());
-        let mut log =
-            GuardedLog::new(Arc::clone(&lines) as Arc<dyn PluginLog>, Arc::clone(&clock) as SharedClock);
-        for _ in 0..1000 {
-            log.line(LogLevel::Info, "again");
+        for lines_per_second in [100, 5] {
+            let clock = Arc::new(ManualClock::default());
+            let lines = Arc::new(Lines::default());
+            let (taken, time) = (Arc::clone(&lines) as Arc<dyn PluginLog>, Arc::clone(&clock) as SharedClock);
+            let mut log = GuardedLog::new(taken, time, lines_per_second);
+            for _ in 0..1000 {
+                log.line(LogLevel::Info, "again");
+            }
+            let at_once = lines_per_second * BURST;
+            assert_eq!(lines.0.lock().unwrap().len(), at_once as usize);
+            clock.advance(Duration::from_millis(200));
+            log.line(LogLevel::Info, "later");
+            let lines = lines.0.lock().unwrap();
+            let dropped = 1000 - at_once;
+            let told = format!("Warn {dropped} lines of this plugin were dropped: too many a second");
+            assert_eq!(lines[lines.len() - 2..], [told, "Info later".to_owned()]);
         }
-        assert_eq!(lines.0.lock().unwrap().len(), LINES_BURST as usize);
-        clock.advance(Duration::from_millis(20));
-        log.line(LogLevel::Info, "later");
-        let lines = lines.0.lock().unwrap();
-        assert_eq!(lines[lines.len() - 2], "Warn 800 lines of this plugin were dropped: too many a second");
-        assert_eq!(lines[lines.len() - 1], "Info later");
     }
 }

@@ -21,7 +21,7 @@ use super::bindings::{self, RunError, Runner, RunnerPre};
 use super::call::{Call, crash, timed};
 use super::error::{PluginError, StartError};
 use super::host::{HostState, Limiter, link_wasi};
-use super::instance::{HANDLES_MAX, HOSTCALL_BYTES_BASE, InstanceConfig};
+use super::instance::{HOSTCALL_BYTES_BASE, InstanceConfig};
 use super::log::GuardedLog;
 use super::ticks::Ticks;
 use super::{Plugin, Pre};
@@ -139,12 +139,12 @@ impl RunnerInstance {
         let turn = Turn::new(usage, Arc::clone(&clock));
         let mut place = plugin.engine.cores.place();
         let host = HostState::new(
-            GuardedLog::new(log, clock),
-            Limiter::new(limits.memory_bytes_max, &plugin.engine.memory),
+            GuardedLog::new(log, clock, limits.log_lines_per_second_max),
+            Limiter::new(&limits, &plugin.engine.memory),
             Ticks::new(place.held(), limits.init_timeout()),
         );
         let state = RunnerState {
-            http: Http::new(&session, &host),
+            http: Http::new(&session, &host, limits.http_requests_max),
             host,
             session,
             config: config.into(),
@@ -155,7 +155,7 @@ impl RunnerInstance {
         let mut store = Store::new(&plugin.engine.engine, state);
         store.limiter(|state| &mut state.host.limiter);
         store.set_hostcall_fuel((limits.output_bytes_max as usize).saturating_add(HOSTCALL_BYTES_BASE));
-        store.set_max_component_handles(HANDLES_MAX);
+        store.set_max_component_handles(limits.handles_max as usize);
         store.epoch_deadline_callback(|context| context.data().host.ticks.tick());
         store.set_epoch_deadline(1);
         let budget = limits.init_timeout();

@@ -136,6 +136,21 @@ async fn a_refused_configuration_says_why() {
 }
 
 #[tokio::test]
+async fn tables_end_at_the_limit() {
+    let guest = batch_guest_of(&Guest {
+        init: AGREE,
+        items: "(table $table 1 funcref)",
+        transform: &format!(
+            "(if (i32.eq (table.grow $table (ref.null func) (i32.const 4000)) (i32.const -1)) (then unreachable)) {}",
+            guests::KEEP_ALL
+        ),
+    });
+    let limited = |table_elements_max| PluginLimits { table_elements_max, ..PluginLimits::default() };
+    assert!(transform(&guest, limited(4001)).await.is_ok());
+    check_error(&guest, limited(4000), "trap").await;
+}
+
+#[tokio::test]
 async fn memory_ends_at_the_limit() {
     let grow =
         "(loop $again (br_if $again (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable";

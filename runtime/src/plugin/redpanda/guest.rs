@@ -72,7 +72,7 @@ impl Guest {
         let variables = environment::variables(&config, &names);
         let variables = variables.map_err(|reason| StartError::ConfigRefused { reason })?;
         let desk = Arc::new(Desk::default());
-        let log = Arc::new(Mutex::new(GuardedLog::new(log, clock)));
+        let log = Arc::new(Mutex::new(GuardedLog::new(log, clock, limits.log_lines_per_second_max)));
         let (mut wasi, stderr) = wasi(&log);
         let stdout = PluginStdio::new(Arc::clone(&log), LogLevel::Info);
         let state = State {
@@ -80,7 +80,7 @@ impl Guest {
             log,
             stdout,
             stderr,
-            limiter: Limiter::new(limits.memory_bytes_max, &engine.memory),
+            limiter: Limiter::new(&limits, &engine.memory),
             desk: Arc::clone(&desk),
             ticks: Ticks::new(place.held(), limits.init_timeout()),
             job: None,

@@ -46,13 +46,13 @@ pub(super) struct Requests {
 }
 
 impl Http {
-    pub(super) fn new(session: &Session, host: &HostState) -> Self {
+    pub(super) fn new(session: &Session, host: &HostState, requests_max: u32) -> Self {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(HEAD_BYTES_MAX);
         let spec = &session.shared().spec;
         let plugin = spec.plugins.first().map_or("", |plugin| &plugin.name);
         let requests = Requests {
-            share: session.environment.http.share(&spec.pipeline, plugin),
+            share: session.environment.http.share(&spec.pipeline, plugin, requests_max),
             environment: session.environment.clone(),
             granted: session.grants().http.clone(),
             references: References::default(),
