@@ -48,6 +48,49 @@ fn an_ingest_refuses_what_its_plugin_rejects_and_says_why() {
     assert!(send_lines(&node, "reject\n").status.success(), "nothing stands there any more");
 }
 
+/// What becomes of a batch whose plugin crashes, or is late, is what its file says.
+#[test]
+fn a_plugin_that_fails_is_passed_by_where_the_file_says_so() {
+    let node = Node::start();
+    let guarded = |how: &str| {
+        let text = PIPELINE.replace("HOSTILE", HOSTILE).replace("FILTER", FILTER);
+        let (_dir, file) = pipeline_file(&text.replace("budget_ms: 2000", how));
+        succeed(&apply(&node, &file));
+    };
+    guarded("budget_ms: 300, on_failure: pass");
+    // A record that it rejects is no failure.
+    assert!(!send_lines(&node, "reject\n").status.success());
+    let sent = send_lines(&node, "panic\ngood\nloop\n");
+    assert!(sent.status.success(), "{}", sent.stderr);
+    assert_eq!(read(&node, "orders"), ["panic", "good", "loop"]);
+    guarded("budget_ms: 9000, on_error: skip");
+    let sent = send_lines(&node, "panic\nreject\ntoo good\n");
+    assert!(sent.status.success(), "{}", sent.stderr);
+    assert_eq!(read(&node, "orders"), ["panic", "good", "loop", "too good"]);
+    assert_eq!(stage_of(&status(&node), "check")["records_rejected"], 3, "with the one before");
+}
+
+/// One record that a view's plugin crashes at is left out, and its readers go on behind it.
+#[test]
+fn readers_of_a_view_pass_a_record_that_crashes_its_plugin() {
+    let node = Node::start();
+    let view = "pipeline: v\ntopics: {orders: {partitions: 1}}\nplugins: {hostile: HOSTILE}\nviews:\n  \
+                orders.seen: {from: orders, plugin: hostile}\n";
+    let (_dir, file) = pipeline_file(&view.replace("HOSTILE", HOSTILE));
+    succeed(&apply(&node, &file));
+    let dir = TempDir::new().expect("a temporary directory");
+    let lines = dir.path().join("lines");
+    fs::write(&lines, "one\npanic\ntwo\nrecurse\nthree\n").expect("it can be written");
+    // In one batch.
+    let produce = ["produce", "--bootstrap", &node.bootstrap(), "-t", "orders", "-f", &text(&lines)];
+    let sent = millstream(&[&produce[..], &["-X", "linger.ms=500"]].concat());
+    assert!(sent.status.success(), "{}", sent.stderr);
+    assert_eq!(read(&node, "orders").len(), 5);
+    assert_eq!(read(&node, "orders.seen"), ["one", "two", "three"]);
+    let seen = stage_of(&status(&node), "orders.seen").clone();
+    assert_eq!(seen["records_rejected"], 2, "{seen}");
+}
+
 #[test]
 fn a_view_shows_what_its_plugin_keeps_at_the_sources_offsets() {
     let node = Node::start();

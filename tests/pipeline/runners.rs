@@ -1,5 +1,10 @@
 //! Sources and sinks on a node: plugins that produce and consume by themselves.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rdkafka::ClientContext;
+use rdkafka::consumer::{ConsumerContext, Rebalance};
+
 use super::*;
 
 pub(super) const FILE_LINES: &str = env!("GUEST_FILE_LINES");
@@ -230,21 +235,44 @@ fn a_plugin_and_a_plain_consumer_share_a_group() {
     assert!(node.stop().status.success());
 }
 
+#[derive(Default)]
+struct CountsRebalances(AtomicUsize);
+
+impl ClientContext for CountsRebalances {}
+
+impl ConsumerContext for CountsRebalances {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, _: &Rebalance<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn versions_are_swapped_without_a_rebalance_and_nothing_is_lost_or_doubled() {
     let node = Node::start();
     let (_dir, file) = sink("{mode: copy, max: 7}");
     succeed(&apply(&node, &file));
     let producer = producer(&node.bootstrap());
-    let generation = |node: &Node| {
-        let group = succeed(&admin_kafka(node, &["group", "describe", "workers", "--json"]));
-        group["members"][0]["member_id"].as_str().unwrap_or_default().to_owned()
+    // Whoever else is in the group would be told of a rebalance.
+    let other: BaseConsumer<CountsRebalances> = ClientConfig::new()
+        .set("bootstrap.servers", node.bootstrap())
+        .set("group.id", "workers")
+        .create_with_context(CountsRebalances::default())
+        .unwrap();
+    other.subscribe(&["out"]).unwrap();
+    let rebalances = || {
+        let _ = other.poll(std::time::Duration::from_millis(100));
+        other.context().0.load(Ordering::Relaxed)
     };
+    let members = |node: &Node| {
+        let group = succeed(&admin_kafka(node, &["group", "describe", "workers", "--json"]));
+        let members = group["members"].as_array().cloned().unwrap_or_default();
+        members.iter().map(|member| member["member_id"].clone()).collect::<Vec<_>>()
+    };
+    assert!(until(|| rebalances() > 0 && members(&node).len() == 2), "{:?}", members(&node));
     produce(&producer, "in", "first");
     producer.flush(PATIENCE).expect("everything is acknowledged");
     assert!(until(|| stored(&node, "out") == 1), "{:#}\n{}", status(&node), node.stderr());
-    let member = generation(&node);
-    assert!(!member.is_empty());
+    let (before, joined) = (members(&node), rebalances());
     let mut sent = 1;
     for max in 8..12 {
         for _ in 0..100 {
@@ -258,7 +286,9 @@ fn versions_are_swapped_without_a_rebalance_and_nothing_is_lost_or_doubled() {
     }
     producer.flush(PATIENCE).expect("everything is acknowledged");
     assert!(until(|| stored(&node, "out") == sent), "{:#}\n{}", status(&node), node.stderr());
-    assert_eq!(generation(&node), member, "the member is the same");
+    assert_eq!((members(&node), rebalances()), (before, joined), "nobody has joined again");
+    // It leaves its group while there is a broker to tell.
+    drop(other);
     let mut out = read(&node, "out");
     out.sort_unstable();
     out.dedup();
