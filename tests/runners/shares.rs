@@ -20,13 +20,15 @@ async fn a_sink_commits_what_it_has_done_and_waits_for_its_share_of_the_processo
     assert_eq!(fixture.values("out"), ["a", "b"]);
     // The version before has its debts still.
     let throttled = fixture.status().plugins[0].usage.throttled_us;
-    fixture.append("in", 0, &["c"]);
     fixture.apply(fixture.slow_sink("busy")).await;
     fixture
         .until("it waits before it does anything", |fixture| {
             fixture.status().plugins[0].usage.throttled_us > throttled
         })
         .await;
+    // Not before: the version that ran until then would have done it at once.
+    fixture.append("in", 0, &["c"]);
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(fixture.committed(0), Some(2));
     fixture.runtime.shutdown().await;
 }
