@@ -64,7 +64,7 @@ const NOT_HELD: u64 = u64::MAX;
 /// However long an instance has computed, so long a rest is enough.
 const RESTLESS_MAX: Duration = Duration::from_millis(100);
 
-/// What an instance does for now: whoever drops this leaves the queue.
+/// An instance that has something to do: whoever drops this leaves the queue.
 pub(crate) struct Computing<'a>(&'a mut Place);
 
 struct Queued {
