@@ -12,7 +12,7 @@ use std::sync::Arc;
 use millstream_runtime::clock::SystemClock;
 use millstream_runtime::engine::{EngineConfig, PluginEngine};
 use millstream_runtime::limits::PluginLimits;
-use millstream_runtime::plugin::{Instance, InstanceConfig, LogLevel, PluginLog, StageNames};
+use millstream_runtime::plugin::{Instance, InstanceConfig, Lent, LogLevel, PluginLog, StageNames};
 
 use support::components;
 
@@ -38,6 +38,7 @@ fn main() {
             log: Arc::new(Silent),
             clock: Arc::clone(&clock),
             names: StageNames::default(),
+            lent: Lent::default(),
         };
         // The first one maps the code.
         drop(runtime.block_on(Instance::start(&plugin, config())));

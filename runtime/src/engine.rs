@@ -181,14 +181,15 @@ impl PluginEngine {
                 return Ok(Plugin::redpanda(state, sha256, pre));
             }
         };
-        if let Some(needs) = contract::needs(&component) {
+        let needs = contract::needs(&component);
+        if contract::is_runner(&component) {
             let pre = state.runner.instantiate_pre(&component).map_err(ContractError::link)?;
             let plugin = Plugin::runner(Arc::clone(&state), sha256, needs, pre);
             return plugin.map_err(|error| ContractError::link(error).into());
         }
         let export = contract::export(&component)?;
         let pre = state.linker.instantiate_pre(&component).map_err(ContractError::link)?;
-        Plugin::new(Arc::clone(&state), sha256, export, pre)
+        Plugin::new(Arc::clone(&state), sha256, export, needs, pre)
             .map_err(|error| ContractError::link(error).into())
     }
 

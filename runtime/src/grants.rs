@@ -148,12 +148,12 @@ impl Capability {
         }
     }
 
-    /// Whether a plugin that stands there may have it.
-    pub(crate) fn is_granted(self, kind: RunnerKind, writes: bool, grants: &Grants) -> bool {
+    /// Whether a plugin that stands there may have it: in a source or a sink, or else as a transform.
+    pub(crate) fn is_granted(self, kind: Option<RunnerKind>, writes: bool, grants: &Grants) -> bool {
         match self {
-            Self::Consumer => kind == RunnerKind::Sink,
-            Self::Producer => writes,
-            Self::Positions => kind == RunnerKind::Source,
+            Self::Consumer => kind == Some(RunnerKind::Sink),
+            Self::Producer => kind.is_some() && writes,
+            Self::Positions => kind == Some(RunnerKind::Source),
             // Who calls hosts may want to say who it is; each secret still has to be granted by its name.
             Self::Secrets => !grants.secrets.is_empty() || !grants.http.is_empty(),
             Self::Files => !grants.files.is_empty(),

@@ -13,6 +13,7 @@ mod error;
 mod host;
 mod instance;
 mod kept;
+mod lent;
 mod log;
 mod redpanda;
 mod runner;
@@ -32,6 +33,7 @@ use crate::grants::Capability;
 pub use error::{PluginError, StartError};
 pub use instance::{Instance, InstanceConfig, StageNames};
 pub use kept::{ANSWER_LINES_MAX, KeptLine, KeptLines, LineFilter, LineOrigin, PluginLogs};
+pub use lent::Lent;
 pub use log::{LogLevel, PluginLog, TracingLog};
 
 pub(crate) use host::{HostState, link_host};
@@ -66,6 +68,7 @@ impl Plugin {
         engine: Arc<EngineState>,
         sha256: [u8; 32],
         export: Export,
+        needs: BTreeSet<Capability>,
         pre: InstancePre<HostState>,
     ) -> wasmtime::Result<Self> {
         let pre = match (export.contract, export.interface) {
@@ -77,7 +80,7 @@ impl Plugin {
                 ComponentPre::Transform(bindings::TransformerPre::new(pre)?)
             }
         };
-        Ok(Self { engine, sha256, needs: BTreeSet::new(), pre: Pre::Component(pre) })
+        Ok(Self { engine, sha256, needs, pre: Pre::Component(pre) })
     }
 
     /// A producer or consumer plugin.

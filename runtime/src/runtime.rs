@@ -235,7 +235,8 @@ impl<F: PortFactory> Runtime<F> {
 
     fn share(&self, spec: StageSpec) -> Arc<StageShared> {
         let (clock, events, logs) = (Arc::clone(&self.clock), self.events.clone(), Arc::clone(&self.logs));
-        Arc::new(StageShared::new(spec, &self.metrics, clock, events, logs))
+        let environment = self.environment.clone();
+        Arc::new(StageShared::new(spec, &self.metrics, clock, events, logs, environment))
     }
 
     fn start(&self, spec: StageSpec) -> Running {
@@ -245,9 +246,7 @@ impl<F: PortFactory> Runtime<F> {
         for task in 0..parallelism {
             let (shared, factory) = (Arc::clone(&shared), Arc::clone(&self.factory));
             if shared.spec.runner.is_some() {
-                let environment = self.environment.clone();
-                let run = run_runner(shared, factory, environment, task, stop.clone());
-                tasks.spawn_on(run, &self.handle);
+                tasks.spawn_on(run_runner(shared, factory, task, stop.clone()), &self.handle);
             } else {
                 tasks.spawn_on(run_stage(shared, factory, task, stop.clone()), &self.handle);
             }

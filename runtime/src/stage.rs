@@ -62,7 +62,7 @@ pub(crate) use deployment::{AfterCrash, Crash, Deployment};
 pub(crate) use letters::Letter;
 pub(crate) use mill::Halt;
 pub(crate) use partitioner::partition_of_key;
-pub(crate) use plugin_metrics::MetricError;
+pub(crate) use plugin_metrics::{MetricError, PluginMetrics};
 pub(crate) use rejections::{Rejection, Rejections};
 pub(crate) use status::StageShared;
 pub(crate) use tap::TappedBatch;

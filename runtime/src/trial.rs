@@ -10,9 +10,10 @@ use millstream_record::{BatchBuilder, Header, RecordBatch, RecordBody};
 
 use crate::batch::{InputBatch, Position};
 use crate::clock::SharedClock;
-use crate::limits::PluginLimits;
+use crate::grants::Grants;
 use crate::outputs::{RejectedRecord, Transformed};
-use crate::plugin::{Instance, InstanceConfig, Plugin, PluginError, PluginLog, StageNames, StartError};
+use crate::plugin::{Instance, InstanceConfig, Plugin, PluginError, StartError};
+use crate::runner::RunnerKind;
 
 pub use run::{RunTrial, RunTrialEnd, RunTrialMessage, RunTrialOutcome};
 
@@ -75,21 +76,17 @@ pub enum TrialError {
     #[error("the plugin imports {interface}, which is not granted in a {kind}: {remedy}")]
     NotGranted { interface: &'static str, kind: &'static str, remedy: &'static str },
     #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
     Plugin(#[from] PluginError),
 }
 
 impl Trial {
-    pub async fn start(
-        plugin: &Plugin,
-        config: String,
-        limits: PluginLimits,
-        names: StageNames,
-        log: Arc<dyn PluginLog>,
-        clock: SharedClock,
-    ) -> Result<Self, StartError> {
-        let (own_clock, topics) = (Arc::clone(&clock), names.to.clone());
-        let instance = Instance::start(plugin, InstanceConfig { config, limits, log, clock, names }).await?;
-        Ok(Self { instance, topics, clock: own_clock })
+    pub async fn start(plugin: &Plugin, config: InstanceConfig) -> Result<Self, TrialError> {
+        check_grants(plugin, None, true, &config.lent.grants)?;
+        let (clock, topics) = (Arc::clone(&config.clock), config.names.to.clone());
+        let instance = Instance::start(plugin, config).await?;
+        Ok(Self { instance, topics, clock })
     }
 
     /// Hands over one batch. After an error the instance may be gone: start another one.
@@ -120,6 +117,24 @@ impl Trial {
         let outputs = outputs.collect();
         let memory_bytes = self.instance.memory_bytes();
         Ok(TrialOutcome { outputs, rejected: out.rejected, time, memory_bytes })
+    }
+}
+
+/// Whether the plugin imports only what it is granted: in a source or a sink, or else as a transform.
+fn check_grants(
+    plugin: &Plugin,
+    kind: Option<RunnerKind>,
+    writes: bool,
+    grants: &Grants,
+) -> Result<(), TrialError> {
+    let refused = plugin.needs().iter().find(|capability| !capability.is_granted(kind, writes, grants));
+    match refused {
+        None => Ok(()),
+        Some(capability) => Err(TrialError::NotGranted {
+            interface: capability.interface(),
+            kind: kind.map_or("transform", RunnerKind::name),
+            remedy: capability.remedy(),
+        }),
     }
 }
 
@@ -164,18 +179,23 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::engine::{EngineConfig, PluginEngine};
     use crate::guests;
-    use crate::plugin::TracingLog;
+    use crate::limits::PluginLimits;
+    use crate::plugin::{Lent, StageNames, TracingLog};
 
     #[tokio::test]
     async fn a_plugin_runs_on_its_own() {
         let engine = PluginEngine::new(EngineConfig { instances_max: 2, ..EngineConfig::default() });
         let plugin = engine.load(&guests::returning(&[0, 4, 2, 1, 6, b'f', b'o', b'o'])).unwrap();
         let log = TracingLog { pipeline: "p".to_owned(), stage: "s".to_owned(), plugin: "x".to_owned() };
-        let (config, limits) = ("null".to_owned(), PluginLimits::default());
-        let names = StageNames { to: vec!["out".into(), "foo".into()], ..StageNames::default() };
-        let started =
-            Trial::start(&plugin, config, limits, names, Arc::new(log), SystemClock::shared()).await;
-        let mut trial = started.unwrap();
+        let config = InstanceConfig {
+            config: "null".to_owned(),
+            limits: PluginLimits::default(),
+            log: Arc::new(log),
+            clock: SystemClock::shared(),
+            names: StageNames { to: vec!["out".into(), "foo".into()], ..StageNames::default() },
+            lent: Lent::default(),
+        };
+        let mut trial = Trial::start(&plugin, config).await.unwrap();
         let records = ["a", "b"].map(|value| TrialRecord {
             timestamp: 7,
             value: Some(value.into()),

@@ -6,6 +6,9 @@ const RUNNER: &str = env!("GUEST_RUNNER");
 /// Writes the secret "token" in front of what it reads.
 const SECRETIVE: &str = env!("GUEST_SECRETIVE");
 
+const MASK: &str = env!("GUEST_MASK");
+const PSEUDONYMIZE: &str = env!("GUEST_PSEUDONYMIZE");
+
 const SINK: &str = "pipeline: p\ntopics: {in: {partitions: 1}, out: {partitions: 1}}\nplugins:\n  f: {file: RUNNER, \
                     config: {mode: copy}GRANTS}\nsinks:\n  s: {from: in, to: out, plugin: f, group: g}\n";
 
@@ -117,6 +120,48 @@ fn a_version_that_needs_a_grant_waits_until_it_is_approved() {
     refused(&plugin(&node, &["deploy", "p/f", SECRETIVE]), WAITS, "version 3 waits for approval");
     succeed(&plugin(&node, &["reject", "p/f", "--json"]));
     assert_eq!((waiting(&node), &versions(&node)["active"]), (json!([]), &json!(1)));
+}
+
+/// Transforms are lent secrets as sources and sinks are, and count as they do.
+#[test]
+fn a_view_whose_new_version_needs_a_secret_waits_too() {
+    let secrets = TempDir::new().expect("a temporary directory");
+    fs::write(secrets.path().join("pseudonyms"), "0123456789abcdef\n").expect("it can be written");
+    let node = Node::start_with(Settings::default().with("plugin.secrets.dir", &super::text(secrets.path())));
+    let pipeline = "pipeline: p\ntopics: {in: {partitions: 1}}\nplugins: {f: MASK}\nviews:\n  masked: {from: in, \
+                    plugin: f, config: {hide: [user]}}\n";
+    let (_dir, file) = pipeline_file(&pipeline.replace("MASK", MASK));
+    succeed(&apply(&node, &file));
+    let producer = producer(&node.bootstrap());
+    produce(&producer, "in", r#"{"user":"eve"}"#);
+    producer.flush(PATIENCE).expect("everything is acknowledged");
+    assert_eq!(read(&node, "masked"), [r#"{"user":"***"}"#]);
+    let unfit = plugin(&node, &["deploy", "p/f", PSEUDONYMIZE]);
+    refused(&unfit, WAITS, "`millstream plugin approve p/f --version 2 --secret NAME`");
+    // The stage's configuration is the file's to change: what is approved must fit it.
+    let approved = plugin(&node, &["approve", "p/f", "--secret", "pseudonyms"]);
+    refused(&approved, REFUSED, "unknown field `hide`");
+    assert_eq!(read(&node, "masked"), [r#"{"user":"***"}"#]);
+
+    let granted = pipeline
+        .replace("f: MASK", &format!("f: {{file: {PSEUDONYMIZE}, grants: {{secrets: [pseudonyms]}}}}"))
+        .replace("hide", "fields");
+    let (_other_dir, file) = pipeline_file(&granted);
+    assert_eq!(succeed(&apply(&node, &file))["swapped"], json!(["masked"]));
+    let pseudonym = read(&node, "masked").pop().expect("it is read anew");
+    let pseudonym: Value = serde_json::from_str(&pseudonym).expect("an object");
+    assert_eq!(pseudonym["user"].as_str().map(str::len), Some(32), "{pseudonym}");
+    let counted = "millstream_plugin_counter_total{pipeline=\"p\",plugin=\"f\",name=\"pseudonyms\"}";
+    let metrics = runners::ureq_text(&node, "/metrics");
+    assert!(metrics.contains(counted), "{metrics}");
+    let without = granted.replace(", grants: {secrets: [pseudonyms]}", "");
+    let (_dir, file) = pipeline_file(&without);
+    let ended = apply(&node, &file);
+    assert!(
+        ended.stderr.contains("imports secrets, which is not granted in view \"masked\""),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use millstream_sdk::prelude::*;
-use millstream_sdk::run;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -24,7 +23,7 @@ fn counter(sink: &mut Sink, config: &Config) -> Result<()> {
             *counts.entry(field.unwrap_or_default().to_owned()).or_default() += 1;
         }
         for (field, count) in counts {
-            run::count("counted", count)?;
+            metrics::counter("counted", count)?;
             sink.send(Outgoing::new(count.to_string()).key(field))?;
         }
         sink.commit()?;

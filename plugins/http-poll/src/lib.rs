@@ -158,7 +158,7 @@ fn produce(
     response: &http::Response,
     records: Vec<Found<'_>>,
 ) -> Result<()> {
-    run::count("records", records.len() as u64)?;
+    metrics::counter("records", records.len() as u64)?;
     let header = |name| response.header(name).map(str::to_owned);
     let cursor = records.iter().rev().find_map(|record| record.cursor.clone());
     let next = Position {

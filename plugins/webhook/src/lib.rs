@@ -99,12 +99,12 @@ fn deliver(
     for attempt in 1_u32.. {
         match post(config, token, &body)? {
             Sent::Taken => {
-                run::count("delivered", messages.len() as u64)?;
+                metrics::counter("delivered", messages.len() as u64)?;
                 return Ok(None);
             }
             Sent::Refused(reason) => return Ok(Some(reason)),
             Sent::Later { reason, after } => {
-                run::count("retries", 1)?;
+                metrics::counter("retries", 1)?;
                 if config.attempts.is_some_and(|attempts| attempt >= attempts) {
                     return Ok(Some(format!("{reason}, {attempt} times")));
                 }
@@ -145,7 +145,7 @@ fn post(config: &Config, token: Option<&str>, body: &str) -> Result<Sent> {
 }
 
 fn refused(on_refused: OnRefused, messages: &[Message], reason: &str) -> Result<()> {
-    run::count("refused", messages.len() as u64)?;
+    metrics::counter("refused", messages.len() as u64)?;
     let Message { topic, partition, offset, .. } = &messages[0];
     let said = format!("{} records from {topic}-{partition} at {offset} on: {reason}", messages.len());
     match on_refused {

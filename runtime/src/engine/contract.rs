@@ -66,11 +66,14 @@ const TRANSFORMS: [(&str, Contract, Interface); 4] = [
     (TRANSFORM_V0_1, Contract::V0_1, Interface::Transform),
 ];
 
-/// What any plugin may import: our own interfaces, and what the standard libraries of languages need of WASI to
-/// start. The filesystem is there without a single directory, and sockets without a network: none can be made.
-const GRANTED: [&str; 8] = [
+/// What any plugin may import: our own interfaces, secrets if they are granted to it, and what the standard libraries of
+/// languages need of WASI to start. The filesystem is there without a single directory, and sockets without a network: none can be made.
+const GRANTED: [&str; 11] = [
     "millstream:plugin/types@",
     "millstream:plugin/log@",
+    "millstream:plugin/config@",
+    "millstream:plugin/metrics@",
+    "millstream:plugin/secrets@",
     "wasi:cli/",
     "wasi:clocks/",
     "wasi:filesystem/",
@@ -80,15 +83,12 @@ const GRANTED: [&str; 8] = [
 ];
 
 /// What producer and consumer plugins may import beside; some of it, if it is granted to them.
-const GRANTED_TO_RUN: [&str; 10] = [
-    "millstream:plugin/config@",
+const GRANTED_TO_RUN: [&str; 7] = [
     "millstream:plugin/timers@",
-    "millstream:plugin/metrics@",
     "millstream:plugin/producer@",
     "millstream:plugin/consumer@",
     "millstream:plugin/positions@",
     "millstream:plugin/files@",
-    "millstream:plugin/secrets@",
     // What they ask for; nothing that asks them.
     "wasi:http/types@0.2.",
     "wasi:http/outgoing-handler@0.2.",
@@ -137,12 +137,16 @@ pub(super) fn check_outline(outline: &Outline<'_>) -> Result<(), ContractError> 
     }
 }
 
-/// What a producer or consumer plugin needs; none for a transform.
-pub(super) fn needs(component: &Component) -> Option<BTreeSet<Capability>> {
-    component.get_export_index(None, RUN)?;
+/// Whether it is a producer or consumer plugin.
+pub(super) fn is_runner(component: &Component) -> bool {
+    component.get_export_index(None, RUN).is_some()
+}
+
+/// What it imports that has to be granted.
+pub(super) fn needs(component: &Component) -> BTreeSet<Capability> {
     let component_type = component.component_type();
     let imports = component_type.imports(component.engine());
-    Some(imports.filter_map(|(name, _)| Capability::of_import(name)).collect())
+    imports.filter_map(|(name, _)| Capability::of_import(name)).collect()
 }
 
 /// What the host calls.

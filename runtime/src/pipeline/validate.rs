@@ -18,7 +18,7 @@ use crate::engine::{PluginEngine, PluginForm};
 use crate::environment::{Environment, GrantProblem};
 use crate::grants::{Capability, Grants};
 use crate::inline::InlineSpec;
-use crate::plugin::{Instance, StartError};
+use crate::plugin::{Instance, Lent, StartError};
 use crate::runner::{self, RunnerSpec};
 use crate::stage::{Canary, OnError, Previous, StagePlugin, StageSpec};
 
@@ -203,31 +203,29 @@ fn check_role(
 ) {
     let plugin = version.plugin();
     let is_runner = plugin.form() == PluginForm::Run;
-    let Some(kind) = stage.runner else {
-        if is_runner {
-            let message = format!("plugin {:?} is a producer or consumer, not a transform", used.name);
-            let remedy = "put it under \"sources\" or \"sinks\"".to_owned();
-            problems.error(used.place, message, Some(remedy));
-        }
-        return;
+    let what = match (stage.runner, stage.position) {
+        (Some(kind), _) => kind.name(),
+        (None, Position::Stream) => "stage",
+        (None, Position::Ingest) => "ingest",
+        (None, Position::View) => "view",
     };
-    if !is_runner {
-        let message = format!(
-            "plugin {:?} is a transform, which {} {:?} can't run",
-            used.name,
-            kind.name(),
-            stage.name
-        );
+    if is_runner && stage.runner.is_none() {
+        let message = format!("plugin {:?} is a producer or consumer, not a transform", used.name);
+        let remedy = "put it under \"sources\" or \"sinks\"".to_owned();
+        return problems.error(used.place, message, Some(remedy));
+    }
+    if !is_runner && stage.runner.is_some() {
+        let message =
+            format!("plugin {:?} is a transform, which {what} {:?} can't run", used.name, stage.name);
         problems.error(used.place, message, Some("put it under \"stages\"".to_owned()));
     }
     for capability in plugin.needs() {
-        if !capability.is_granted(kind, !stage.to.is_empty(), version.grants()) {
+        if !capability.is_granted(stage.runner, !stage.to.is_empty(), version.grants()) {
             let message = format!(
-                "plugin {:?}{} imports {}, which is not granted in {} {:?}",
+                "plugin {:?}{} imports {}, which is not granted in {what} {:?}",
                 used.name,
                 version.label(),
                 capability.interface(),
-                kind.name(),
                 stage.name
             );
             problems.error(used.place, message, Some(capability.remedy().to_owned()));
@@ -261,8 +259,9 @@ fn check_configs(
                 match &stage.runner {
                     Some(_) => runner::check(stage, plugin, environment, clock).await,
                     None => {
-                        let started = Instance::start(&plugin.plugin, plugin.instance_config(stage, clock));
-                        started.await.map(|_| ())
+                        let lent = Lent::unseen(plugin.grants.clone(), environment.clone());
+                        let config = plugin.instance_config(stage, clock, lent);
+                        Instance::start(&plugin.plugin, config).await.map(|_| ())
                     }
                 }
             };

@@ -28,7 +28,7 @@ pub(super) use batch::{BatchTransformer, BatchTransformerPre};
 pub(super) use typed::exports::millstream::plugin::transform;
 pub(super) use typed::{Transformer, TransformerPre};
 
-/// What sources and sinks import and export.
+/// What sources and sinks import and export, and transforms import of the same.
 mod run {
     wasmtime::component::bindgen!({
         path: "../sdk/wit/0.2",
@@ -38,7 +38,7 @@ mod run {
         with: {
             "millstream:plugin/log": super::batch::millstream::plugin::log,
             "millstream:plugin/files.file": super::super::runner::OpenFile,
-            "millstream:plugin/secrets.secret": super::super::runner::SecretHandle,
+            "millstream:plugin/secrets.secret": super::super::lent::SecretHandle,
         },
     });
 }

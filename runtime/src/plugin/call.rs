@@ -77,6 +77,7 @@ pub(super) fn classify(
 ) -> PluginError {
     let state = store.data_mut();
     let (last_words, denied) = (state.take_last_words(), state.limiter.take_denied());
+    let last_words = last_words.map(|words| state.mask(&words));
     match (failure, denied) {
         (Some(error), denied) => crash(&error, last_words, denied, budget),
         (None, Some(Denied::ByNode { limit_bytes })) => PluginError::NodeMemory { limit_bytes },

@@ -7,6 +7,8 @@ use wasmtime::{ResourceLimiter, Result};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::bindings;
+use super::instance::InstanceConfig;
+use super::lent::Lent;
 use super::log::{GuardedLog, LogLevel};
 use super::stdio::PluginStdio;
 use super::ticks::Ticks;
@@ -22,7 +24,10 @@ const RANDOM_BYTES_MAX: u64 = 64 * 1024;
 /// The data of a Store.
 pub(crate) struct HostState {
     wasi: WasiCtx,
-    table: ResourceTable,
+    pub(super) table: ResourceTable,
+    /// JSON text.
+    pub(super) config: Arc<str>,
+    pub(super) lent: Lent,
     log: Arc<Mutex<GuardedLog>>,
     stderr: PluginStdio,
     pub(super) limiter: Limiter,
@@ -30,13 +35,15 @@ pub(crate) struct HostState {
 }
 
 impl HostState {
-    pub(super) fn new(log: GuardedLog, limiter: Limiter, ticks: Ticks) -> Self {
-        let log = Arc::new(Mutex::new(log));
+    pub(super) fn new(memory: &Arc<MemoryBudget>, config: InstanceConfig, ticks: Ticks) -> Self {
+        let InstanceConfig { config, limits, log, clock, names: _, lent } = config;
+        let limiter = Limiter::new(&limits, memory);
+        let log = Arc::new(Mutex::new(GuardedLog::new(log, clock, limits.log_lines_per_second_max)));
         let (mut wasi, stderr) = wasi(&log);
         let wasi = wasi.build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
-        Self { wasi, table, log, stderr, limiter, ticks }
+        Self { wasi, table, config: config.into(), lent, log, stderr, limiter, ticks }
     }
 
     pub(super) fn log_line(&self, level: LogLevel, message: &str) {
@@ -111,6 +118,9 @@ impl bindings::types::Host for HostState {}
 /// Offers transforms what they may import.
 pub(crate) fn link_host(linker: &mut Linker<HostState>) -> Result<()> {
     bindings::log::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    bindings::imports::config::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    bindings::imports::metrics::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    bindings::imports::secrets::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
     v0_1::add_to_linker(linker)?;
     link_wasi(linker)
 }
@@ -267,7 +277,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::engine::Cores;
-    use crate::plugin::PluginLog;
+    use crate::plugin::{PluginLog, StageNames};
 
     fn limiter(memory_bytes_max: u64, node: &Arc<MemoryBudget>) -> Limiter {
         Limiter::new(&PluginLimits { memory_bytes_max, ..PluginLimits::default() }, node)
@@ -282,10 +292,17 @@ mod tests {
     /// What has no socket can't connect, bind or send.
     #[tokio::test]
     async fn sockets_can_be_imported_and_none_can_be_made() {
-        let log = GuardedLog::new(Arc::new(NoLog), SystemClock::shared(), 1);
+        let config = InstanceConfig {
+            config: String::new(),
+            limits: PluginLimits::default(),
+            log: Arc::new(NoLog),
+            clock: SystemClock::shared(),
+            names: StageNames::default(),
+            lent: Lent::default(),
+        };
         let cores = Cores::new(1, SystemClock::shared(), Duration::ZERO);
         let ticks = Ticks::new(cores.place().held(), Duration::ZERO);
-        let mut state = HostState::new(log, limiter(0, &MemoryBudget::new(0)), ticks);
+        let mut state = HostState::new(&MemoryBudget::new(0), config, ticks);
         for family in [IpAddressFamily::Ipv4, IpAddressFamily::Ipv6] {
             let tcp = state.sockets().create_tcp_socket(family).map(drop).unwrap_err();
             let udp = state.sockets().create_udp_socket(family).await.map(drop).unwrap_err();

@@ -1,17 +1,19 @@
 //! A live plugin: one Store, used by one task at a time, thrown away after anything that stops it half way.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Store};
 
 use super::bindings::transform::BatchOutput as TypedOutput;
-use super::bindings::types::BatchError;
+use super::bindings::types::{BatchError, RejectedRecord};
 use super::bindings::{BatchOutput as PackedOutput, BatchTransformer, Transformer};
 use super::call::{Call, batch_info, classify, timed};
 use super::error::{PluginError, StartError};
-use super::host::{Denied, HostState, Limiter};
-use super::log::{GuardedLog, PluginLog};
+use super::host::{Denied, HostState};
+use super::lent::Lent;
+use super::log::PluginLog;
 use super::ticks::Ticks;
 use super::{ComponentPre, Plugin, Pre, redpanda, typed, v0_1};
 use crate::batch::InputBatch;
@@ -32,6 +34,7 @@ pub struct InstanceConfig {
     pub log: Arc<dyn PluginLog>,
     pub clock: SharedClock,
     pub names: StageNames,
+    pub lent: Lent,
 }
 
 /// What a plugin's surroundings are called.
@@ -143,12 +146,11 @@ impl Guest {
         pre: &ComponentPre,
         config: InstanceConfig,
     ) -> Result<Self, StartError> {
-        let InstanceConfig { config, limits, log, clock, names: _ } = config;
+        let limits = config.limits.clone();
         let budget = limits.init_timeout();
         let ticks = Ticks::new(place.held(), budget);
-        let log = GuardedLog::new(log, clock, limits.log_lines_per_second_max);
-        let mut store = store(engine, &limits, log, ticks);
-        let started = timed(budget, place, start(&mut store, pre, &config)).await;
+        let mut store = store(engine, config, ticks);
+        let started = timed(budget, place, start(&mut store, pre)).await;
         match started {
             Call::Returned((exports, Ok(()))) => {
                 let state = store.data_mut();
@@ -156,7 +158,9 @@ impl Guest {
                 state.ticks.set_budget(limits.call_timeout());
                 Ok(Self::Component { store, exports })
             }
-            Call::Returned((_, Err(reason))) => Err(StartError::ConfigRefused { reason: cut(&reason) }),
+            Call::Returned((_, Err(reason))) => {
+                Err(StartError::ConfigRefused { reason: cut(&store.data().mask(&reason)) })
+            }
             Call::Failed(error) if error.is::<PoolConcurrencyLimitError>() => {
                 Err(StartError::NoRoom { message: error.to_string() })
             }
@@ -180,22 +184,23 @@ async fn call_component(
     let budget = limits.call_timeout();
     store.data_mut().begin_time();
     let returned = timed(budget, place, exports.call(store, input)).await;
-    match returned_answer(returned, store, budget)? {
+    let mut answer = returned_answer(returned, store, budget)?;
+    match &mut answer {
         Answer::Packed(output) => {
-            out.payload = output.outputs;
+            out.payload = mem::take(&mut output.outputs);
             outputs::decode(&out.payload, rules, &mut out.outputs)?;
-            for rejected in &output.rejected {
-                out.reject(rejected.index, &rejected.reason);
-            }
         }
-        Answer::Typed(output) => typed::take_outputs(&output, rules, out)?,
+        Answer::Typed(output) => typed::take_outputs(output, rules, out)?,
+    }
+    for rejected in answer.rejected() {
+        out.reject(rejected.index, &store.data().mask(&rejected.reason));
     }
     Ok(())
 }
 
-fn store(engine: &EngineState, limits: &PluginLimits, log: GuardedLog, ticks: Ticks) -> Store<HostState> {
-    let limiter = Limiter::new(limits, &engine.memory);
-    let state = HostState::new(log, limiter, ticks);
+fn store(engine: &EngineState, config: InstanceConfig, ticks: Ticks) -> Store<HostState> {
+    let limits = config.limits.clone();
+    let state = HostState::new(&engine.memory, config, ticks);
     let mut store = Store::new(&engine.engine, state);
     store.limiter(|state| &mut state.limiter);
     store.epoch_deadline_callback(|context| context.data().ticks.tick());
@@ -208,8 +213,8 @@ fn store(engine: &EngineState, limits: &PluginLimits, log: GuardedLog, ticks: Ti
 async fn start(
     store: &mut Store<HostState>,
     pre: &ComponentPre,
-    config: &str,
 ) -> wasmtime::Result<(Exports, Result<(), String>)> {
+    let config = &*Arc::clone(&store.data().config);
     match pre {
         ComponentPre::TransformBatch(pre) => {
             let exports = pre.instantiate_async(&mut *store).await?;
@@ -229,10 +234,10 @@ async fn start(
 }
 
 impl Answer {
-    fn is_free_of_rejections(&self) -> bool {
+    fn rejected(&self) -> &[RejectedRecord] {
         match self {
-            Self::Packed(output) => output.rejected.is_empty(),
-            Self::Typed(output) => output.rejected.is_empty(),
+            Self::Packed(output) => &output.rejected,
+            Self::Typed(output) => &output.rejected,
         }
     }
 }
@@ -270,15 +275,16 @@ fn returned_answer(
 ) -> Result<Answer, PluginError> {
     // A plugin that can cope with what it was refused says so in one of these ways.
     if let Call::Returned(answer) = &returned
-        && !answer.as_ref().is_ok_and(Answer::is_free_of_rejections)
+        && !answer.as_ref().is_ok_and(|answer| answer.rejected().is_empty())
         && let Some(Denied::ByNode { limit_bytes }) = store.data_mut().limiter.take_denied()
     {
         return Err(PluginError::NodeMemory { limit_bytes });
     }
+    let shown = |message: &str| cut(&store.data().mask(message));
     match returned {
         Call::Returned(Ok(answer)) => Ok(answer),
-        Call::Returned(Err(BatchError::Retry(message))) => Err(PluginError::Retry(cut(&message))),
-        Call::Returned(Err(BatchError::Stop(message))) => Err(PluginError::Stop(cut(&message))),
+        Call::Returned(Err(BatchError::Retry(message))) => Err(PluginError::Retry(shown(&message))),
+        Call::Returned(Err(BatchError::Stop(message))) => Err(PluginError::Stop(shown(&message))),
         failed => Err(classify(failed.into_failure(), store, budget)),
     }
 }

@@ -20,9 +20,8 @@ use self::http::Http;
 use super::bindings::{self, RunError, Runner, RunnerPre};
 use super::call::{Call, crash, timed};
 use super::error::{PluginError, StartError};
-use super::host::{HostState, Limiter, link_wasi};
+use super::host::{HostState, link_wasi};
 use super::instance::{HOSTCALL_BYTES_BASE, InstanceConfig};
-use super::log::GuardedLog;
 use super::ticks::Ticks;
 use super::{Plugin, Pre};
 use crate::clock::SharedClock;
@@ -39,15 +38,10 @@ const TURN_TIME_MAX: Duration = Duration::from_secs(1);
 #[expect(unreachable_pub, reason = "the generated code exports it again")]
 pub struct OpenFile(Arc<File>);
 
-/// A granted secret, by its name: it is read when it is used.
-#[expect(unreachable_pub, reason = "the generated code exports it again")]
-pub struct SecretHandle(String);
-
 /// The data of a Store.
 pub(crate) struct RunnerState {
     host: HostState,
     session: Session,
-    config: Arc<str>,
     files_open: usize,
     /// Its `init` waits for nothing.
     is_running: bool,
@@ -133,21 +127,17 @@ impl RunnerInstance {
         session: Session,
     ) -> std::result::Result<Self, (Box<Session>, StartError)> {
         let Pre::Runner(pre) = &plugin.pre else { return Err((Box::new(session), StartError::Role)) };
-        let InstanceConfig { config, limits, log, clock, names: _ } = config;
+        let (limits, clock) = (config.limits.clone(), Arc::clone(&config.clock));
         let account = session.shared().cpu_account(session.plugin());
         let usage = InstanceUsage::new(session.shared().usage(0), account, 0);
-        let turn = Turn::new(usage, Arc::clone(&clock));
+        let turn = Turn::new(usage, clock);
         let mut place = plugin.engine.cores.place();
-        let host = HostState::new(
-            GuardedLog::new(log, clock, limits.log_lines_per_second_max),
-            Limiter::new(&limits, &plugin.engine.memory),
-            Ticks::new(place.held(), limits.init_timeout()),
-        );
+        let ticks = Ticks::new(place.held(), limits.init_timeout());
+        let host = HostState::new(&plugin.engine.memory, config, ticks);
         let state = RunnerState {
             http: Http::new(&session, &host, limits.http_requests_max),
             host,
             session,
-            config: config.into(),
             files_open: 0,
             is_running: false,
             turn,
@@ -220,7 +210,7 @@ async fn instantiate(
     pre: &RunnerPre<RunnerState>,
 ) -> Result<(Runner, std::result::Result<(), String>)> {
     let exports = pre.instantiate_async(&mut *store).await?;
-    let config = Arc::clone(&store.data().config);
+    let config = Arc::clone(&store.data().host.config);
     let answer = exports.millstream_plugin_run().call_init(&mut *store, &config).await?;
     Ok((exports, answer))
 }

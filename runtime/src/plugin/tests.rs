@@ -28,6 +28,7 @@ async fn start(wasm: &[u8], limits: PluginLimits) -> Run {
         log: Arc::clone(&lines) as Arc<dyn PluginLog>,
         clock: SystemClock::shared(),
         names: StageNames::default(),
+        lent: Lent::default(),
     };
     Run { lines, started: Instance::start(&plugin, config).await }
 }
@@ -75,6 +76,7 @@ async fn plugins_of_the_first_contract_run() {
             log: Arc::new(Lines::default()),
             clock: SystemClock::shared(),
             names: StageNames::default(),
+            lent: Lent::default(),
         };
         let mut instance = Instance::start(&plugin, config).await.unwrap();
         let mut out = Transformed::default();
@@ -230,6 +232,7 @@ async fn after_a_trap_another_instance_of_the_plugin_works() {
             log: Arc::new(Lines::default()),
             clock: SystemClock::shared(),
             names: StageNames::default(),
+            lent: Lent::default(),
         };
         let mut instance = Instance::start(&plugin, config).await.unwrap();
         instance.transform(&sample(1), &[], &mut out).await.unwrap();
@@ -263,6 +266,7 @@ async fn instances_are_limited() {
         log: Arc::new(Lines::default()),
         clock: SystemClock::shared(),
         names: StageNames::default(),
+        lent: Lent::default(),
     };
     let first = Instance::start(&plugin, config()).await.unwrap();
     let second = Instance::start(&plugin, config()).await.err().expect("there is room for one");

@@ -97,9 +97,6 @@ pub(super) fn take_outputs(
             return Err(OutputError::TooLarge { size: out.payload.len(), max: rules.output_bytes_max });
         }
     }
-    for rejected in &returned.rejected {
-        out.reject(rejected.index, &rejected.reason);
-    }
     Ok(())
 }
 
@@ -168,7 +165,6 @@ mod tests {
 
     use millstream_record::{Header, RecordBody};
 
-    use super::super::bindings::types::RejectedRecord;
     use super::*;
 
     fn output(index: u32) -> Output {
@@ -183,9 +179,8 @@ mod tests {
     fn take(outputs: Vec<Output>) -> Result<Transformed, OutputError> {
         let topics: [Arc<str>; 2] = ["out".into(), "foo".into()];
         let rules = OutputRules { record_count: 3, outputs_max: 4, output_bytes_max: 100, topics: &topics };
-        let rejected = vec![RejectedRecord { index: 2, reason: "bad".to_owned() }];
         let mut out = Transformed::default();
-        take_outputs(&BatchOutput { outputs, rejected }, &rules, &mut out)?;
+        take_outputs(&BatchOutput { outputs, rejected: Vec::new() }, &rules, &mut out)?;
         Ok(out)
     }
 
@@ -200,7 +195,6 @@ mod tests {
         let (key, value, headers) = RecordBody::parse(body.unwrap().of(&out.payload)).unwrap().fields();
         assert_eq!((key, value), (None, Some(&b"v"[..])));
         assert_eq!(headers.collect::<Vec<_>>(), [Header { key: b"h", value: None }]);
-        assert_eq!(out.rejected[0].reason, "bad");
     }
 
     #[test]

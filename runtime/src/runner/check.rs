@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::session::Session;
 use crate::clock::SharedClock;
 use crate::environment::Environment;
-use crate::plugin::{PluginLogs, RunnerInstance, StartError};
+use crate::plugin::{Lent, PluginLogs, RunnerInstance, StartError};
 use crate::stage::{RuntimeMetrics, StagePlugin, StageShared, StageSpec};
 
 /// Its `init` reaches no topics.
@@ -27,9 +27,12 @@ pub(crate) async fn check(
         Arc::clone(clock),
         mpsc::channel(1).0,
         Arc::new(PluginLogs::new(Arc::clone(clock))),
+        environment.clone(),
     );
-    let mut session = Session::new(Arc::new(shared), environment.clone(), 0, mpsc::channel(1).0);
+    let mut session = Session::new(Arc::new(shared), 0, mpsc::channel(1).0);
     session.prepare(CancellationToken::new(), plugin);
-    let started = RunnerInstance::start(&plugin.plugin, plugin.instance_config(spec, clock), session);
+    let lent = Lent::unseen(plugin.grants.clone(), environment.clone());
+    let config = plugin.instance_config(spec, clock, lent);
+    let started = RunnerInstance::start(&plugin.plugin, config, session);
     started.await.map(|_| ()).map_err(|(_, error)| error)
 }

@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
 use super::thread;
-use crate::environment::Environment;
 use crate::stage::{
     Commit, FetchedPartition, Polled, PortError, PortFactory, PortRequest, RunnerPort, SeekTo, StageFailure,
     StagePort as _, StageShared, StageState, TopicInfo, TopicPartition,
@@ -62,12 +61,11 @@ pub(super) enum Request {
 pub(crate) async fn run_runner<F: PortFactory>(
     shared: Arc<StageShared>,
     factory: Arc<F>,
-    environment: Environment,
     task: u32,
     stop: CancellationToken,
 ) {
     let (requests, receiver) = mpsc::channel(REQUESTS_MAX);
-    let session = Session::new(Arc::clone(&shared), environment, task, requests);
+    let session = Session::new(Arc::clone(&shared), task, requests);
     let thread = match thread::start(Arc::clone(&shared), session, task, stop.clone()) {
         Ok(thread) => thread,
         Err(error) => {

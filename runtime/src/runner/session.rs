@@ -18,8 +18,6 @@ use super::reading::Reading;
 use super::spec::{RunnerKind, RunnerSpec};
 use super::writing::Writing;
 use crate::batch::InputBatch;
-use crate::environment::Environment;
-use crate::grants::Grants;
 use crate::stage::{
     Commit, CommittedOffset, OutputBatch, PortError, SeekTo, StageFailure, StagePlugin, StageShared,
     TopicPartition, UnitCounts,
@@ -53,7 +51,6 @@ type Result<T> = std::result::Result<T, SessionError>;
 /// See the module.
 pub(crate) struct Session {
     shared: Arc<StageShared>,
-    pub(crate) environment: Environment,
     task: u32,
     requests: mpsc::Sender<Request>,
     reading: Reading,
@@ -76,23 +73,16 @@ pub(crate) struct Session {
     plugin: Option<StagePlugin>,
     /// The same, for what is committed.
     label: Arc<str>,
-    grants: Grants,
     /// Nothing that the plugin can do about it.
     fatal: Option<Box<StageFailure>>,
 }
 
 impl Session {
-    pub(super) fn new(
-        shared: Arc<StageShared>,
-        environment: Environment,
-        task: u32,
-        requests: mpsc::Sender<Request>,
-    ) -> Self {
+    pub(super) fn new(shared: Arc<StageShared>, task: u32, requests: mpsc::Sender<Request>) -> Self {
         let subscribed = shared.spec.from.clone();
         let writing = Writing::new(&shared.spec);
         Self {
             shared,
-            environment,
             task,
             requests,
             reading: Reading::default(),
@@ -107,7 +97,6 @@ impl Session {
             stop: CancellationToken::new(),
             plugin: None,
             label: "".into(),
-            grants: Grants::default(),
             fatal: None,
         }
     }
@@ -116,7 +105,6 @@ impl Session {
     pub(super) fn prepare(&mut self, stop: CancellationToken, plugin: &StagePlugin) {
         (self.stop, self.label, self.has_begun) = (stop, plugin.label().into(), false);
         (self.plugin, self.stopped_at) = (Some(plugin.clone()), BTreeMap::new());
-        self.grants = plugin.grants.clone();
         // Its `init` has nothing to do with what the one before has polled.
         self.poison.forget_all();
     }
@@ -171,11 +159,6 @@ impl Session {
     /// Whether something was polled that the plugin may want to commit.
     pub(crate) fn has_uncommitted(&self) -> bool {
         self.reading.has_uncommitted()
-    }
-
-    /// Of the version that is at work.
-    pub(crate) fn grants(&self) -> &Grants {
-        &self.grants
     }
 
     fn spec(&self) -> &RunnerSpec {

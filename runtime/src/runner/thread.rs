@@ -121,8 +121,7 @@ impl Runner {
         let token = self.stop.child_token();
         let mut session = self.session.take().expect("each instance gives it back");
         session.prepare(token.clone(), plugin);
-        let mut config = plugin.instance_config(&self.shared.spec, self.shared.clock());
-        config.log = self.shared.keep_lines(plugin, config.log);
+        let config = self.shared.instance_config(0, plugin);
         let mut instance = match RunnerInstance::start(&plugin.plugin, config, session).await {
             Ok(instance) => instance,
             Err((session, error)) => {

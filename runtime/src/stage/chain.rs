@@ -62,11 +62,10 @@ impl Chain {
         shared: &StageShared,
         plugins: &[StagePlugin],
     ) -> Result<Self, (usize, StartError)> {
-        let (spec, clock) = (&shared.spec, shared.clock());
+        let clock = shared.clock();
         let mut links = Vec::with_capacity(plugins.len());
         for (index, link) in plugins.iter().enumerate() {
-            let mut config = link.instance_config(spec, clock);
-            config.log = shared.keep_lines(link, config.log);
+            let config = shared.instance_config(index, link);
             let (name, plugin) = (link.name.clone(), Arc::clone(&link.plugin));
             let (began, cpu_began) = (clock.monotonic(), clock.thread_cpu());
             let started = Instance::start(&plugin, config.clone()).await;
@@ -76,7 +75,7 @@ impl Chain {
             let usage = InstanceUsage::new(shared.usage(index), account, instance.memory_bytes());
             links.push(Link { name, instance, usage, out: Transformed::default(), plugin, config });
         }
-        let topics = spec.to.clone();
+        let topics = shared.spec.to.clone();
         let clock = Arc::clone(clock);
         Ok(Self { links, topics, clock, rejected: Vec::new(), derived: None, last: 0 })
     }

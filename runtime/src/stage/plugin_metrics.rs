@@ -10,7 +10,6 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::metrics::Labels;
-use super::spec::StageSpec;
 
 const NAME_BYTES_MAX: usize = 100;
 /// Of one plugin of a pipeline.
@@ -107,7 +106,7 @@ enum Metric {
     Histogram(Histogram),
 }
 
-/// The numbers of the plugin of one source or sink.
+/// The numbers of a plugin of a pipeline.
 pub(crate) struct PluginMetrics {
     families: PluginMetricFamilies,
     pipeline: String,
@@ -116,15 +115,15 @@ pub(crate) struct PluginMetrics {
 }
 
 impl PluginMetrics {
-    pub(super) fn new(families: &PluginMetricFamilies, spec: &StageSpec) -> Self {
-        let plugin = spec.plugins.first().map_or_else(String::new, |plugin| plugin.name.clone());
-        let pipeline = spec.pipeline.clone();
-        let known = match spec.runner {
-            Some(_) => Arc::clone(families.names().entry((pipeline.clone(), plugin.clone())).or_default()),
-            // Of other parts the plugin counts nothing.
-            None => Names::default(),
-        };
+    pub(super) fn new(families: &PluginMetricFamilies, pipeline: &str, plugin: &str) -> Self {
+        let (pipeline, plugin) = (pipeline.to_owned(), plugin.to_owned());
+        let known = Arc::clone(families.names().entry((pipeline.clone(), plugin.clone())).or_default());
         Self { families: families.clone(), pipeline, plugin, known }
+    }
+
+    /// Takes numbers as the others do, and shows them to nobody.
+    pub(crate) fn unseen() -> Self {
+        Self::new(&PluginMetricFamilies::register(&mut Registry::default()), "", "")
     }
 
     pub(crate) fn counter(&self, name: &str, by: u64) -> Result<(), MetricError> {
@@ -202,9 +201,7 @@ mod tests {
     use super::*;
 
     fn metrics(families: &PluginMetricFamilies, plugin: &str) -> PluginMetrics {
-        let (pipeline, plugin) = ("p".to_owned(), plugin.to_owned());
-        let known = Arc::clone(families.names().entry((pipeline.clone(), plugin.clone())).or_default());
-        PluginMetrics { families: families.clone(), pipeline, plugin, known }
+        PluginMetrics::new(families, "p", plugin)
     }
 
     /// Symptom: a plugin that used other names each time it was started filled the node's memory. Cause: names were counted

@@ -10,7 +10,7 @@ use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::grants::Grants;
 use crate::limits::PluginLimits;
-use crate::plugin::{InstanceConfig, Plugin, StageNames, TracingLog};
+use crate::plugin::{InstanceConfig, Lent, Plugin, StageNames, TracingLog};
 use crate::runner::RunnerSpec;
 
 /// Members of the group that one stage may have on one node.
@@ -59,7 +59,7 @@ pub struct StagePlugin {
     /// JSON text.
     pub config: String,
     pub limits: PluginLimits,
-    /// What it may use, as a source or a sink.
+    /// What it may use beside computing.
     pub grants: Grants,
     /// What it goes back to by itself.
     pub previous: Option<Box<Previous>>,
@@ -90,7 +90,12 @@ impl StagePlugin {
     }
 
     /// What its instances in that stage are made for.
-    pub(crate) fn instance_config(&self, stage: &StageSpec, clock: &SharedClock) -> InstanceConfig {
+    pub(crate) fn instance_config(
+        &self,
+        stage: &StageSpec,
+        clock: &SharedClock,
+        lent: Lent,
+    ) -> InstanceConfig {
         let log = TracingLog {
             pipeline: stage.pipeline.clone(),
             stage: stage.name.clone(),
@@ -102,6 +107,7 @@ impl StagePlugin {
             log: Arc::new(log),
             clock: Arc::clone(clock),
             names: StageNames { plugin: self.name.clone(), from: stage.from.clone(), to: stage.to.clone() },
+            lent,
         }
     }
 

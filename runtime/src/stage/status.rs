@@ -17,8 +17,9 @@ use super::usage::{PluginUsage, UsageStatus};
 use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::engine::{Contract, PluginForm};
+use crate::environment::Environment;
 use crate::outputs::cut;
-use crate::plugin::{LineOrigin, PluginLog, PluginLogs};
+use crate::plugin::{InstanceConfig, Lent, LineOrigin, PluginLog, PluginLogs};
 use crate::runner::RunnerKind;
 
 /// Where a stage is in its life.
@@ -165,8 +166,9 @@ pub(crate) struct StageShared {
     pub(crate) deployments: Deployments,
     events: mpsc::Sender<StageEvent>,
     pub(crate) metrics: StageMetrics,
-    /// What the plugin of a source or a sink counts.
-    pub(crate) plugin_metrics: PluginMetrics,
+    environment: Environment,
+    /// What the plugins count, by their places in the chain.
+    plugin_metrics: Vec<Arc<PluginMetrics>>,
     clock: SharedClock,
     logs: Arc<PluginLogs>,
     /// Of those who look at its records.
@@ -195,8 +197,11 @@ impl StageShared {
         clock: SharedClock,
         events: mpsc::Sender<StageEvent>,
         logs: Arc<PluginLogs>,
+        environment: Environment,
     ) -> Self {
-        let plugin_metrics = PluginMetrics::new(&metrics.of_plugins, &spec);
+        let count =
+            |plugin: &StagePlugin| PluginMetrics::new(&metrics.of_plugins, &spec.pipeline, &plugin.name);
+        let plugin_metrics = spec.plugins.iter().map(|plugin| Arc::new(count(plugin))).collect();
         let usages = metrics.usages(&spec);
         let metrics = StageMetrics::new(metrics, &spec);
         let life = Life {
@@ -213,6 +218,7 @@ impl StageShared {
             deployments,
             events,
             metrics,
+            environment,
             plugin_metrics,
             clock,
             logs,
@@ -300,8 +306,20 @@ impl StageShared {
         self.cpu_accounts.of(plugin.label(), percent, self.clock.monotonic())
     }
 
-    /// Where a plugin's lines go, and for a while those who ask find them.
-    pub(crate) fn keep_lines(&self, plugin: &StagePlugin, log: Arc<dyn PluginLog>) -> Arc<dyn PluginLog> {
+    /// What an instance is made for, at that place in the chain. Its lines go to the log, and for a while those who ask find
+    /// them.
+    pub(crate) fn instance_config(&self, index: usize, plugin: &StagePlugin) -> InstanceConfig {
+        let lent = Lent {
+            grants: plugin.grants.clone(),
+            environment: self.environment.clone(),
+            metrics: Arc::clone(&self.plugin_metrics[index]),
+        };
+        let mut config = plugin.instance_config(&self.spec, &self.clock, lent);
+        config.log = self.keep_lines(plugin, config.log);
+        config
+    }
+
+    fn keep_lines(&self, plugin: &StagePlugin, log: Arc<dyn PluginLog>) -> Arc<dyn PluginLog> {
         let StageSpec { pipeline, name, .. } = &self.spec;
         let origin = LineOrigin {
             pipeline: pipeline.clone(),

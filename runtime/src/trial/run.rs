@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{TrialBatch, TrialError, TrialRecord, encoded, record};
+use super::{TrialBatch, TrialError, TrialRecord, check_grants, encoded, record};
 use crate::batch::Position;
 use crate::clock::SharedClock;
 use crate::environment::Environment;
@@ -94,7 +94,7 @@ pub enum RunTrialEnd {
 impl RunTrial {
     /// Runs `plugin` once. An error says that it can't be run so.
     pub async fn run(self, plugin: Arc<Plugin>, clock: SharedClock) -> Result<RunTrialOutcome, TrialError> {
-        self.check_grants(&plugin)?;
+        check_grants(&plugin, Some(self.kind), !self.to.is_empty(), &self.grants)?;
         let cluster = self.cluster(&clock)?;
         let expected = match self.kind {
             _ if !self.is_told_to_stop => Expected::End,
@@ -105,8 +105,9 @@ impl RunTrial {
         let metrics = RuntimeMetrics::register(&mut Registry::default());
         let spec = self.spec(plugin);
         let events = mpsc::channel(1).0;
-        let shared =
-            Arc::new(StageShared::new(spec, &metrics, Arc::clone(&clock), events, Arc::clone(&logs)));
+        let (own_clock, environment) = (Arc::clone(&clock), self.environment.clone());
+        let shared = StageShared::new(spec, &metrics, own_clock, events, Arc::clone(&logs), environment);
+        let shared = Arc::new(shared);
         let watch = Arc::new(Watch {
             cluster: cluster.clone(),
             shared: Arc::clone(&shared),
@@ -117,7 +118,7 @@ impl RunTrial {
         });
         let began = clock.monotonic();
         let factory = Arc::new(Watched(Arc::clone(&watch)));
-        let run = run_runner(shared, factory, self.environment.clone(), 0, watch.stop.clone());
+        let run = run_runner(shared, factory, 0, watch.stop.clone());
         let ((), end) = tokio::join!(run, watch.end(self.time_max));
         let group_offset = cluster.committed(GROUP, &self.input.topic, self.input.partition);
         let kept = logs.newest(ANSWER_LINES_MAX, &LineFilter::default()).lines;
@@ -145,21 +146,6 @@ impl RunTrial {
                 .map(|line| format!("{}: {}", format!("{:?}", line.level).to_lowercase(), line.text))
                 .collect(),
         })
-    }
-
-    fn check_grants(&self, plugin: &Plugin) -> Result<(), TrialError> {
-        let refused = plugin
-            .needs()
-            .iter()
-            .find(|capability| !capability.is_granted(self.kind, !self.to.is_empty(), &self.grants));
-        match refused {
-            None => Ok(()),
-            Some(capability) => Err(TrialError::NotGranted {
-                interface: capability.interface(),
-                kind: self.kind.name(),
-                remedy: capability.remedy(),
-            }),
-        }
     }
 
     fn spec(&self, plugin: Arc<Plugin>) -> StageSpec {

@@ -16,6 +16,7 @@
 //! - An `Err` rejects this record, with its reason, and takes back what was emitted for it. `?` makes one out of
 //!   any error and of any text. [`Error::retry`] and [`Error::stop`] speak about the whole batch.
 //! - With configuration or state, write `#[transform] impl Transform for …`: see [`Transform`].
+//! - [`log`], [`metrics`] and, where it is granted, [`secret`] reach the host.
 //! - Plugins that produce or consume by themselves are functions under `#[source]` and `#[sink]`: see [`run`].
 //! - [`testing`] runs a transform under plain `cargo test`, without WebAssembly.
 //!
@@ -30,8 +31,10 @@
 extern crate self as millstream_sdk;
 
 pub mod log;
+pub mod metrics;
 pub mod prelude;
 pub mod run;
+#[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
 mod error;
@@ -50,7 +53,7 @@ pub use millstream_sdk_macros::{sink, source, transform};
 pub use output::{Output, RecordBuilder};
 pub use payload::Payload;
 pub use record::{Header, Headers, Position, Record};
-pub use run::{Message, Outgoing, Sink, Source};
+pub use run::{Message, Outgoing, Sink, Source, secret};
 pub use transform::{NoConfig, Transform};
 
 // What `#[transform]` expands to. A plugin has exports only where there is a host to call them.

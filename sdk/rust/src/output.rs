@@ -1,11 +1,11 @@
 //! What becomes of the records of one call.
 
 mod builder;
-mod packed;
+pub(crate) mod packed;
 mod typed;
 
 pub use builder::RecordBuilder;
-pub(crate) use packed::{BODY, PARTITION, Packed, RUN, TIMESTAMP, TOPIC};
+pub(crate) use packed::Packed;
 pub(crate) use typed::{TypedBody, TypedOutput};
 
 use std::marker::PhantomData;

@@ -1,6 +1,6 @@
 //! What a plugin needs: `use millstream_sdk::prelude::*`.
 
 pub use crate::{
-    Error, Message, NoConfig, Outgoing, Output, Record, Result, Sink, Source, Transform, log, sink, source,
-    transform,
+    Error, Message, NoConfig, Outgoing, Output, Record, Result, Sink, Source, Transform, log, metrics, sink,
+    source, transform,
 };

@@ -45,7 +45,7 @@ pub fn __config<C: serde::de::DeserializeOwned>(text: &str) -> Result<C, String>
     crate::instance::config(text).map_err(|error| error.reason().to_owned())
 }
 
-/// A granted secret. From here on it is in the plugin's memory; lines of the log don't show it.
+/// A granted secret, also for a transform. From here on it is in the plugin's memory; lines of the log don't show it.
 pub fn secret(name: &str) -> crate::Result<Vec<u8>> {
     host::secret(name)
 }
@@ -59,9 +59,4 @@ pub fn secret_reference(name: &str) -> crate::Result<String> {
 /// A piece of a granted file: at most `max` bytes from `offset` on. Empty at its end.
 pub fn read_file(name: &str, offset: u64, max: u32) -> crate::Result<Vec<u8>> {
     host::read_file(name, offset, max)
-}
-
-/// Adds to a counter in the node's `/metrics`.
-pub fn count(name: &str, by: u64) -> crate::Result<()> {
-    host::count(name, by)
 }

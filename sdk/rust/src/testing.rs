@@ -18,20 +18,20 @@
 mod decode;
 mod input;
 mod outcome;
-#[cfg(not(target_family = "wasm"))]
 mod runs;
 
 pub use input::Input;
 pub use outcome::{Emitted, Outcome, Rejection};
-#[cfg(not(target_family = "wasm"))]
 pub use runs::{RunDone, RunTest};
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::mem;
 
-use crate::instance::{Instance, instantiate};
+use crate::instance::{Instance, Rejected, instantiate};
 use crate::log::Level;
 use crate::record::Batch;
+use crate::run::memory;
 use crate::{Result, Transform};
 
 /// So many lines are kept between two runs; further ones are dropped, as the host does beyond its limit.
@@ -46,6 +46,7 @@ pub struct Harness<T> {
     instance: Box<dyn Instance>,
     batch: Batch,
     form: Form,
+    host: memory::Host,
     transform: PhantomData<T>,
 }
 
@@ -65,28 +66,38 @@ impl<T: Transform> Harness<T> {
         Self::of_form(Form::Typed, config)
     }
 
+    /// With granted secrets, by their names.
+    pub fn with_secrets<'a>(
+        config: &str,
+        secrets: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self> {
+        let secrets = secrets.into_iter().map(|(name, secret)| (name.to_owned(), secret.into())).collect();
+        Self::on_host(memory::Host { secrets, ..memory::Host::default() }, Form::Packed, config)
+    }
+
     fn of_form(form: Form, config: &str) -> Result<Self> {
+        Self::on_host(memory::Host::default(), form, config)
+    }
+
+    fn on_host(host: memory::Host, form: Form, config: &str) -> Result<Self> {
+        let (instance, host) = memory::with(host, || instantiate::<T>(config));
         let batch = Batch { topic: "input".to_owned(), ..Batch::default() };
-        Ok(Self { instance: instantiate::<T>(config)?, batch, form, transform: PhantomData })
+        Ok(Self { instance: instance?, batch, form, host, transform: PhantomData })
+    }
+
+    /// What it has counted so far, under that name.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.host.counters.get(name).copied().unwrap_or_default()
     }
 
     /// Hands over one batch. An error is one that concerns the whole batch: retry or stop.
     pub fn run<I: Into<Input>>(&mut self, records: impl IntoIterator<Item = I>) -> Result<Outcome> {
         let inputs: Vec<Input> = records.into_iter().map(Into::into).collect();
         LOG.with_borrow_mut(Vec::clear);
-        let (outputs, rejected) = match self.form {
-            Form::Packed => {
-                self.batch.base_timestamp = inputs.first().map_or(0, Input::timestamp_ms);
-                let section = input::section(&inputs, self.batch.base_timestamp);
-                let (packed, rejected) = self.instance.batch(&self.batch, &section)?;
-                (decode::packed(&packed, &inputs), rejected)
-            }
-            Form::Typed => {
-                let messages = input::messages(&inputs, self.batch.base_offset);
-                let (outputs, rejected) = self.instance.messages(&self.batch, &messages)?;
-                (decode::typed(outputs, &inputs), rejected)
-            }
-        };
+        let host = mem::take(&mut self.host);
+        let (made, host) = memory::with(host, || self.made(&inputs));
+        self.host = host;
+        let (outputs, rejected) = made?;
         self.batch.base_offset += i64::try_from(inputs.len()).unwrap_or(i64::MAX);
         let rejected = rejected
             .into_iter()
@@ -94,9 +105,24 @@ impl<T: Transform> Harness<T> {
             .collect();
         Ok(Outcome { outputs, rejected, log: LOG.take() })
     }
+
+    fn made(&mut self, inputs: &[Input]) -> Result<(Vec<Emitted>, Vec<Rejected>)> {
+        Ok(match self.form {
+            Form::Packed => {
+                self.batch.base_timestamp = inputs.first().map_or(0, Input::timestamp_ms);
+                let section = input::section(inputs, self.batch.base_timestamp);
+                let (packed, rejected) = self.instance.batch(&self.batch, &section)?;
+                (decode::packed(&packed, inputs), rejected)
+            }
+            Form::Typed => {
+                let messages = input::messages(inputs, self.batch.base_offset);
+                let (outputs, rejected) = self.instance.messages(&self.batch, &messages)?;
+                (decode::typed(outputs, inputs), rejected)
+            }
+        })
+    }
 }
 
-#[cfg_attr(target_family = "wasm", expect(dead_code, reason = "a component logs to its host"))]
 pub(crate) fn log(level: Level, message: &str) {
     LOG.with_borrow_mut(|lines| {
         if lines.len() < LOG_LINES_MAX {

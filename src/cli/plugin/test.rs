@@ -3,6 +3,7 @@
 //! A case says which records go in, and what should come out. What it does not say is not looked at: an output without a
 //! `key` may have any.
 
+mod lent;
 mod records;
 mod runs;
 mod transforms;

@@ -103,6 +103,7 @@ impl Case {
             "sink" => env!("GUEST_CONFORMANCE_SINK"),
             "source" => env!("GUEST_CONFORMANCE_SOURCE"),
             "lent" => env!("GUEST_CONFORMANCE_LENT"),
+            "asking" => env!("GUEST_CONFORMANCE_ASKING"),
             other => panic!("{}: there is no component {other}", self.name),
         }
     }
@@ -110,6 +111,11 @@ impl Case {
     /// The calls of one kind, which say what they must answer.
     pub(super) fn calls(&self, kind: &str) -> &[Value] {
         self.config[kind].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it writes what its calls have answered.
+    pub(super) fn reports(&self) -> bool {
+        self.is_run() || self.component == "asking"
     }
 
     pub(super) fn is_run(&self) -> bool {

@@ -23,7 +23,7 @@ impl<'a> Seen<'a> {
         let mut topics = BTreeSet::from([POSITIONS.to_owned()]);
         for case in cases {
             topics.extend(case.output.keys().cloned());
-            topics.extend(case.to.first().filter(|_| case.is_run()).cloned());
+            topics.extend(case.to.first().filter(|_| case.reports()).cloned());
         }
         Self { node, status: status(node), records: read_all(node, topics) }
     }
@@ -40,7 +40,7 @@ impl<'a> Seen<'a> {
         {
             return Err(format!("the reason is {}, not {reason:?}", part["reason"]));
         }
-        if case.is_run() {
+        if case.reports() {
             self.check_report(case)?;
         }
         for (topic, expected) in &case.output {

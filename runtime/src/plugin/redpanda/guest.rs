@@ -68,7 +68,7 @@ impl Guest {
         pre: &RedpandaPre,
         config: InstanceConfig,
     ) -> Result<Self, StartError> {
-        let InstanceConfig { config, limits, log, clock, names } = config;
+        let InstanceConfig { config, limits, log, clock, names, lent: _ } = config;
         let variables = environment::variables(&config, &names);
         let variables = variables.map_err(|reason| StartError::ConfigRefused { reason })?;
         let desk = Arc::new(Desk::default());

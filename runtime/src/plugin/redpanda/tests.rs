@@ -13,7 +13,7 @@ use crate::engine::{EngineConfig, PluginEngine};
 use crate::limits::PluginLimits;
 use crate::outputs::Transformed;
 use crate::plugin::log::tests::Lines;
-use crate::plugin::{Instance, InstanceConfig, PluginError, PluginLog, StageNames, StartError};
+use crate::plugin::{Instance, InstanceConfig, Lent, PluginError, PluginLog, StageNames, StartError};
 
 /// What every module of these tests begins with. A batch's header goes to 0 and on, its number of records to 8; a
 /// record's bytes to 1024; the record `key null, value "v", no headers` lies at 512, `key "k", value null` at 520, the
@@ -97,6 +97,7 @@ fn config(limits: PluginLimits, log: &Arc<Lines>) -> InstanceConfig {
             from: topics(&["orders"]),
             to: topics(&["out", "other"]),
         },
+        lent: Lent::default(),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::plugin::LogLevel;
 use crate::plugin::host::HostState;
 use crate::plugin::log::GuardedLog;
 use crate::runner::Session;
-use crate::stage::StageShared;
+use crate::stage::PluginMetrics;
 
 /// Bytes of a request's body that wait for the connection; the plugin waits while there are so many.
 const BODY_CHUNK_BYTES: usize = 16 * 1024;
@@ -39,7 +39,7 @@ pub(super) struct Requests {
     share: Arc<Share>,
     places: Arc<Semaphore>,
     log: Arc<Mutex<GuardedLog>>,
-    shared: Arc<StageShared>,
+    metrics: Arc<PluginMetrics>,
     stop: CancellationToken,
     /// The `init` of an instance reaches nobody.
     has_begun: bool,
@@ -52,13 +52,13 @@ impl Http {
         let spec = &session.shared().spec;
         let plugin = spec.plugins.first().map_or("", |plugin| &plugin.name);
         let requests = Requests {
-            share: session.environment.http.share(&spec.pipeline, plugin, requests_max),
-            environment: session.environment.clone(),
-            granted: session.grants().http.clone(),
+            share: host.lent.environment.http.share(&spec.pipeline, plugin, requests_max),
+            environment: host.lent.environment.clone(),
+            granted: host.lent.grants.http.clone(),
             references: References::default(),
             places: Arc::new(Semaphore::new(INSTANCE_REQUESTS_MAX)),
             log: host.log(),
-            shared: Arc::clone(session.shared()),
+            metrics: Arc::clone(&host.lent.metrics),
             stop: session.stop().clone(),
             has_begun: false,
         };
@@ -89,13 +89,13 @@ impl WasiHttpHooks for Requests {
     ) -> Sent {
         let call = self.call(request, options);
         let client = self.environment.http.clone();
-        let (log, shared) = (Arc::clone(&self.log), Arc::clone(&self.shared));
+        let (log, metrics) = (Arc::clone(&self.log), Arc::clone(&self.metrics));
         Box::new(async move {
             let sent = match call {
                 Ok(call) => client.send(call).await,
                 Err(failure) => Err(failure),
             };
-            shared.plugin_metrics.http_request(outcome(&sent));
+            metrics.http_request(outcome(&sent));
             sent.map_err(|Failure { error, line }| {
                 if let Some(line) = line {
                     let mut log = log.lock().expect("no code panics while it holds this lock");

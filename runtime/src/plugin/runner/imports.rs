@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use wasmtime::component::Resource;
 
-use super::{OpenFile, RunnerState, SecretHandle};
+use super::{OpenFile, RunnerState};
 use crate::batch::InputBatch;
 use crate::plugin::bindings::imports::{
     config, consumer, files, metrics, positions, producer, secrets, timers,
 };
+use crate::plugin::lent::SecretHandle;
 use crate::plugin::typed::put_body;
 use crate::runner::{Outgoing, SeekPlace, SessionError};
-use crate::stage::{MetricError, TopicPartition};
+use crate::stage::TopicPartition;
 
 /// Files that an instance may have open.
 const FILES_MAX: usize = 16;
@@ -50,7 +51,7 @@ session_error!(timers::Error: Unavailable);
 impl config::Host for RunnerState {
     async fn get(&mut self) -> String {
         self.called_for_little().await;
-        self.config.to_string()
+        config::Host::get(&mut self.host).await
     }
 }
 
@@ -73,22 +74,18 @@ impl timers::Host for RunnerState {
 impl metrics::Host for RunnerState {
     async fn counter(&mut self, name: String, by: u64) -> Result<(), metrics::Error> {
         self.called_for_little().await;
-        self.session.shared().plugin_metrics.counter(&name, by).map_err(invalid_metric)
+        metrics::Host::counter(&mut self.host, name, by).await
     }
 
     async fn gauge(&mut self, name: String, value: f64) -> Result<(), metrics::Error> {
         self.called_for_little().await;
-        self.session.shared().plugin_metrics.gauge(&name, value).map_err(invalid_metric)
+        metrics::Host::gauge(&mut self.host, name, value).await
     }
 
     async fn histogram(&mut self, name: String, value: f64) -> Result<(), metrics::Error> {
         self.called_for_little().await;
-        self.session.shared().plugin_metrics.histogram(&name, value).map_err(invalid_metric)
+        metrics::Host::histogram(&mut self.host, name, value).await
     }
-}
-
-fn invalid_metric(error: MetricError) -> metrics::Error {
-    metrics::Error::Invalid(error.to_string())
 }
 
 impl producer::Host for RunnerState {
@@ -314,13 +311,13 @@ fn batch(batch: &InputBatch) -> consumer::Batch {
 impl files::Host for RunnerState {
     async fn open(&mut self, name: String) -> Result<Resource<OpenFile>, files::Error> {
         self.called().await;
-        let Some(path) = self.session.grants().files.get(&name) else {
+        let Some(path) = self.host.lent.grants.files.get(&name) else {
             return Err(files::Error::NotGranted(format!("the pipeline grants no file {name:?}")));
         };
         if self.files_open >= FILES_MAX {
             return Err(files::Error::Invalid(format!("{FILES_MAX} files are open already")));
         }
-        let (files, path) = (self.session.environment.files.clone(), path.clone());
+        let (files, path) = (self.host.lent.environment.files.clone(), path.clone());
         let opened = blocking(move || files.open(&path)).await?;
         let file = opened.map_err(|error| files::Error::Unavailable(error.without_path()))?;
         let handle = self.host.table().push(OpenFile(Arc::new(file)));
@@ -395,37 +392,23 @@ fn unavailable(error: io::Error) -> files::Error {
 impl secrets::Host for RunnerState {
     async fn get(&mut self, name: String) -> Result<Resource<SecretHandle>, secrets::Error> {
         self.called_for_little().await;
-        if !self.session.grants().secrets.contains(&name) {
-            return Err(secrets::Error::NotGranted(format!("the pipeline grants no secret {name:?}")));
-        }
-        let read = self.session.environment.secrets.read(&name);
-        read.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
-        let handle = self.host.table().push(SecretHandle(name));
-        handle.map_err(|error| secrets::Error::Unavailable(error.to_string()))
+        secrets::Host::get(&mut self.host, name).await
     }
 }
 
 impl secrets::HostSecret for RunnerState {
     async fn reference(&mut self, secret: Resource<SecretHandle>) -> Result<String, secrets::Error> {
         self.called_for_little().await;
-        let handle = self.host.table().get(&secret);
-        let SecretHandle(name) = handle.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
+        let SecretHandle(name) = self.host.secret_of(&secret)?;
         Ok(self.http.requests.references.of(name))
     }
 
     async fn reveal(&mut self, secret: Resource<SecretHandle>) -> Result<Vec<u8>, secrets::Error> {
         self.called_for_little().await;
-        let handle = self.host.table().get(&secret);
-        let SecretHandle(name) = handle.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
-        let name = name.clone();
-        let read = self.session.environment.secrets.read(&name);
-        let secret = read.map_err(|error| secrets::Error::Unavailable(error.to_string()))?;
-        self.host.hide(&name, secret.as_bytes());
-        Ok(secret.as_bytes().to_vec())
+        secrets::HostSecret::reveal(&mut self.host, secret).await
     }
 
     async fn drop(&mut self, secret: Resource<SecretHandle>) -> wasmtime::Result<()> {
-        self.host.table().delete(secret)?;
-        Ok(())
+        secrets::HostSecret::drop(&mut self.host, secret).await
     }
 }

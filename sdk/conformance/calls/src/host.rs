@@ -1,9 +1,9 @@
-//! What any source or sink may call: the log, its configuration, timers, numbers, and WASI.
+//! What any plugin may call: the log, its configuration, numbers, and WASI.
 
 use serde_json::Value;
 
 use crate::arguments::text;
-use crate::bindings::millstream::plugin::{config, log, metrics, timers};
+use crate::bindings::millstream::plugin::{config, log, metrics};
 use crate::{Answer, wasi};
 
 pub fn make(name: &str, call: &Value) -> Option<Answer> {
@@ -14,10 +14,6 @@ pub fn make(name: &str, call: &Value) -> Option<Answer> {
             log::log(level(&call["level"]), &text(&call["message"]));
             Ok(Value::Null)
         }
-        "timers.sleep" => {
-            timers::sleep(call["milliseconds"].as_u64().unwrap_or_default()).map(done).map_err(timer_error)
-        }
-        "timers.stopping" => Ok(timers::stopping().into()),
         "metrics.counter" => {
             let by = call["by"].as_u64().unwrap_or_default();
             metrics::counter(&text(&call["name"]), by).map(done).map_err(metric_error)
@@ -44,13 +40,6 @@ fn level(value: &Value) -> log::Level {
 /// JSON has no numbers that are none.
 fn number(call: &Value) -> f64 {
     if call["value"] == "nan" { f64::NAN } else { call["value"].as_f64().unwrap_or_default() }
-}
-
-fn timer_error(error: timers::Error) -> (&'static str, String) {
-    match error {
-        timers::Error::Stopping => ("stopping", String::new()),
-        timers::Error::Unavailable(says) => ("unavailable", says),
-    }
 }
 
 fn metric_error(error: metrics::Error) -> (&'static str, String) {

@@ -1,4 +1,4 @@
-//! Every call of the contract that a source or a sink can make, by its name; and a plugin that makes those which its
+//! Every call of the contract that a plugin can make, by its name; and a source or sink that makes those which its
 //! configuration lists, one after the other, and reports what each has answered. `README.md` of the kit describes both.
 //!
 //! A component imports what it can call: so there are several, which differ in the calls that they know.
@@ -7,10 +7,12 @@
 
 mod arguments;
 mod consumer;
+mod files;
 mod host;
-mod lent;
 mod positions;
 mod producer;
+mod secrets;
+mod timers;
 mod wasi;
 
 use std::cell::RefCell;
@@ -18,13 +20,15 @@ use std::cell::RefCell;
 use serde_json::{Value, json};
 
 use self::bindings::exports::millstream::plugin::run::RunError;
-use self::bindings::millstream::plugin::{log, producer as host_producer, timers};
+use self::bindings::millstream::plugin::{log, producer as host_producer, timers as host_timers};
 
 pub use consumer::make as consumer;
+pub use files::make as files;
 pub use host::make as host;
-pub use lent::make as lent;
 pub use positions::make as positions;
 pub use producer::make as producer;
+pub use secrets::make as secrets;
+pub use timers::make as timers;
 
 pub mod bindings {
     wit_bindgen::generate!({
@@ -86,7 +90,7 @@ pub fn run(known: &[Calls]) -> Result<(), RunError> {
     send_report(&report)?;
     if let last @ Value::Array(_) = &config["last"] {
         // It ends when the plugin is to stop.
-        let _ = timers::sleep(WAIT_MS);
+        let _ = host_timers::sleep(WAIT_MS);
         for answer in answers(last, known) {
             log::log(log::Level::Info, &answer.to_string());
         }
@@ -106,7 +110,7 @@ pub fn run(known: &[Calls]) -> Result<(), RunError> {
 }
 
 /// Makes the calls, and says what each has answered.
-fn answers(calls: &Value, known: &[Calls]) -> Vec<Value> {
+pub fn answers(calls: &Value, known: &[Calls]) -> Vec<Value> {
     let answer = |call: &Value| {
         let name = arguments::text(&call["call"]);
         let answer = known.iter().find_map(|known| known(&name, call));

@@ -3,4 +3,10 @@
 
 #![cfg(target_family = "wasm")]
 
-conformance_calls::plugin!(conformance_calls::host, conformance_calls::producer, conformance_calls::lent);
+conformance_calls::plugin!(
+    conformance_calls::host,
+    conformance_calls::timers,
+    conformance_calls::producer,
+    conformance_calls::files,
+    conformance_calls::secrets
+);

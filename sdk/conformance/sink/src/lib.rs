@@ -3,4 +3,9 @@
 
 #![cfg(target_family = "wasm")]
 
-conformance_calls::plugin!(conformance_calls::host, conformance_calls::producer, conformance_calls::consumer);
+conformance_calls::plugin!(
+    conformance_calls::host,
+    conformance_calls::timers,
+    conformance_calls::producer,
+    conformance_calls::consumer
+);

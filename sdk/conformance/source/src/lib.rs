@@ -5,6 +5,7 @@
 
 conformance_calls::plugin!(
     conformance_calls::host,
+    conformance_calls::timers,
     conformance_calls::producer,
     conformance_calls::positions
 );

@@ -215,6 +215,19 @@ pub(crate) fn read_file(name: &str, offset: u64, max: u32) -> Result<Vec<u8>> {
     files::open(name).map_err(refused)?.read(offset, max).map_err(refused)
 }
 
-pub(crate) fn count(name: &str, by: u64) -> Result<()> {
-    metrics::counter(name, by).map_err(|metrics::Error::Invalid(text)| Error::Stop(text))
+fn of_metrics(error: metrics::Error) -> Error {
+    let metrics::Error::Invalid(text) = error;
+    Error::Stop(text)
+}
+
+pub(crate) fn counter(name: &str, by: u64) -> Result<()> {
+    metrics::counter(name, by).map_err(of_metrics)
+}
+
+pub(crate) fn gauge(name: &str, value: f64) -> Result<()> {
+    metrics::gauge(name, value).map_err(of_metrics)
+}
+
+pub(crate) fn histogram(name: &str, value: f64) -> Result<()> {
+    metrics::histogram(name, value).map_err(of_metrics)
 }

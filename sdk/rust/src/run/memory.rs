@@ -31,6 +31,9 @@ pub(crate) struct Host {
     pub(crate) secrets: BTreeMap<String, Vec<u8>>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) counters: BTreeMap<String, u64>,
+    pub(crate) gauges: BTreeMap<String, f64>,
+    /// All values, in their order.
+    pub(crate) histograms: BTreeMap<String, Vec<f64>>,
     pub(crate) server: Option<Server>,
     /// So many waits, and the plugin is told to stop.
     pub(crate) sleeps_left: u32,
@@ -184,9 +187,23 @@ pub(crate) fn read_file(name: &str, offset: u64, max: u32) -> Result<Vec<u8>> {
     })
 }
 
-pub(crate) fn count(name: &str, by: u64) -> Result<()> {
+pub(crate) fn counter(name: &str, by: u64) -> Result<()> {
     host(|host| {
         *host.counters.entry(name.to_owned()).or_default() += by;
+        Ok(())
+    })
+}
+
+pub(crate) fn gauge(name: &str, value: f64) -> Result<()> {
+    host(|host| {
+        host.gauges.insert(name.to_owned(), value);
+        Ok(())
+    })
+}
+
+pub(crate) fn histogram(name: &str, value: f64) -> Result<()> {
+    host(|host| {
+        host.histograms.entry(name.to_owned()).or_default().push(value);
         Ok(())
     })
 }

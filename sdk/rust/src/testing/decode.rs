@@ -4,7 +4,8 @@ use millstream_record::RecordBody;
 use millstream_record::varint::{take_varint, take_varlong};
 
 use super::{Emitted, Input};
-use crate::output::{BODY, PARTITION, RUN, TIMESTAMP, TOPIC, TypedBody, TypedOutput};
+use crate::output::packed::{BODY, PARTITION, RUN, TIMESTAMP, TOPIC};
+use crate::output::{TypedBody, TypedOutput};
 
 pub(super) fn packed(mut packed: &[u8], inputs: &[Input]) -> Vec<Emitted> {
     let mut outputs = Vec::new();

@@ -41,6 +41,10 @@ pub struct RunDone {
     pub position: Option<Vec<u8>>,
     /// What was counted.
     pub counters: BTreeMap<String, u64>,
+    /// What was measured, as it was last.
+    pub gauges: BTreeMap<String, f64>,
+    /// What went into histograms: all values, in their order.
+    pub histograms: BTreeMap<String, Vec<f64>>,
     committed: BTreeMap<Partition, i64>,
     rejected: BTreeMap<(Partition, i64), String>,
 }
@@ -116,12 +120,14 @@ impl RunTest {
 
     fn done(self, run: impl FnOnce() -> Result<()>, writes_rest: bool) -> RunDone {
         let (result, host) = memory::with(self.0, run);
-        let Host { mut sent, mut written, committed, rejected, position, counters, .. } = host;
+        let Host {
+            mut sent, mut written, committed, rejected, position, counters, gauges, histograms, ..
+        } = host;
         if writes_rest {
             written.append(&mut sent);
         }
         let result = if result == Err(Error::Stopping) { Ok(()) } else { result };
-        RunDone { result, written, position, counters, committed, rejected }
+        RunDone { result, written, position, counters, gauges, histograms, committed, rejected }
     }
 }
 

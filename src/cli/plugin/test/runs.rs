@@ -1,13 +1,11 @@
 //! Cases of sources and sinks: a `run` with topics, a group and a position in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_runtime::batch::Position;
 use millstream_runtime::clock::SystemClock;
-use millstream_runtime::environment::Environment;
 use millstream_runtime::grants::{Grants, HostGrant};
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::plugin::Plugin;
@@ -15,9 +13,9 @@ use millstream_runtime::runner::RunnerKind;
 use millstream_runtime::trial::{RunTrial, RunTrialEnd, RunTrialOutcome, TrialBatch};
 use serde::Deserialize;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::Ran;
+use super::lent::LentDir;
 use super::records::{Expected, Input, Made, bytes, compare_outputs, is_same, present, text};
 use super::transforms::{input_topic, output_topics};
 
@@ -106,7 +104,7 @@ pub(super) async fn run(plugin: &Arc<Plugin>, case: &RunCase) -> Ran {
 }
 
 async fn outcome(plugin: &Arc<Plugin>, case: &RunCase) -> Result<RunTrialOutcome, String> {
-    let lent = lend(case).map_err(|error| format!("can't lend it secrets and files: {error}"))?;
+    let lent = LentDir::new(&case.secrets, &case.files)?;
     let trial = RunTrial {
         kind: if case.input.is_some() { RunnerKind::Sink } else { RunnerKind::Source },
         config: case.config.to_string(),
@@ -116,7 +114,7 @@ async fn outcome(plugin: &Arc<Plugin>, case: &RunCase) -> Result<RunTrialOutcome
             files: case.files.keys().map(|name| (name.clone(), name.clone())).collect(),
             http: case.http.clone(),
         },
-        environment: Environment::new(Some(lent.path().join("secrets")), vec![lent.path().join("files")]),
+        environment: lent.environment(),
         to: case.to.clone(),
         partitions: case.partitions,
         input: TrialBatch {
@@ -132,19 +130,6 @@ async fn outcome(plugin: &Arc<Plugin>, case: &RunCase) -> Result<RunTrialOutcome
         time_max: Duration::from_millis(case.wait_ms.min(WAIT_MS_MAX)),
     };
     trial.run(Arc::clone(plugin), SystemClock::shared()).await.map_err(|error| error.to_string())
-}
-
-/// Writes what the case grants, as an operator would.
-fn lend(case: &RunCase) -> std::io::Result<TempDir> {
-    let dir = TempDir::new()?;
-    for (folder, contents) in [("secrets", &case.secrets), ("files", &case.files)] {
-        let folder = dir.path().join(folder);
-        fs::create_dir(&folder)?;
-        for (name, text) in contents {
-            fs::write(folder.join(name), text)?;
-        }
-    }
-    Ok(dir)
 }
 
 /// What differs from what the case says.

@@ -1,17 +1,20 @@
 //! Cases of transforms: a batch goes in.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use millstream_runtime::batch::Position;
 use millstream_runtime::clock::SystemClock;
+use millstream_runtime::grants::Grants;
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::outputs::RejectedRecord;
-use millstream_runtime::plugin::{LogLevel, Plugin, PluginLog, StageNames};
+use millstream_runtime::plugin::{InstanceConfig, Lent, LogLevel, Plugin, PluginLog, StageNames};
 use millstream_runtime::trial::{Trial, TrialBatch, TrialOutcome};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Ran;
+use super::lent::LentDir;
 use super::records::{Expected, Input, Made, compare_outputs};
 
 /// What goes in, and what should come out.
@@ -36,6 +39,9 @@ pub(super) struct TransformCase {
     /// The topics that outputs may go to; the first is the default.
     #[serde(default = "output_topics")]
     to: Vec<String>,
+    /// What it is granted, by name, with the contents.
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
     input: Vec<Input>,
     output: Vec<Expected>,
     #[serde(default)]
@@ -100,9 +106,17 @@ async fn outcome(plugin: &Plugin, case: &TransformCase, log: Arc<Lines>) -> Resu
         from: vec![case.topic.as_str().into()],
         to: case.to.iter().map(|topic| topic.as_str().into()).collect(),
     };
-    let (config, limits) = (case.config.to_string(), case.limits.clone());
-    let started = Trial::start(plugin, config, limits, names, log, SystemClock::shared()).await;
-    let mut trial = started.map_err(|error| error.to_string())?;
+    let lent = LentDir::new(&case.secrets, &BTreeMap::new())?;
+    let grants = Grants { secrets: case.secrets.keys().cloned().collect(), ..Grants::default() };
+    let config = InstanceConfig {
+        config: case.config.to_string(),
+        limits: case.limits.clone(),
+        log,
+        clock: SystemClock::shared(),
+        names,
+        lent: Lent::unseen(grants, lent.environment()),
+    };
+    let mut trial = Trial::start(plugin, config).await.map_err(|error| error.to_string())?;
     let batch = TrialBatch {
         position: match case.position {
             PositionName::Stream => Position::Stream,

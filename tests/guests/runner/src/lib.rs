@@ -79,7 +79,7 @@ fn begin(sink: &mut Sink, mode: &str) -> Result<bool> {
         // Each turn of these is short, and none of them polls.
         "spin-and-count" => loop {
             compute(1000);
-            millstream_sdk::run::count("turns", 1)?;
+            millstream_sdk::metrics::counter("turns", 1)?;
         },
         "spin-and-look" => loop {
             compute(1000);

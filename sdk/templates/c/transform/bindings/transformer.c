@@ -8,6 +8,22 @@
 __attribute__((__import_module__("millstream:plugin/log@0.2.0"), __import_name__("log")))
 extern void __wasm_import_millstream_plugin_log_log(int32_t, uint8_t *, size_t);
 
+// Imported Functions from `millstream:plugin/config@0.2.0`
+
+__attribute__((__import_module__("millstream:plugin/config@0.2.0"), __import_name__("get")))
+extern void __wasm_import_millstream_plugin_config_get(uint8_t *);
+
+// Imported Functions from `millstream:plugin/metrics@0.2.0`
+
+__attribute__((__import_module__("millstream:plugin/metrics@0.2.0"), __import_name__("counter")))
+extern void __wasm_import_millstream_plugin_metrics_counter(uint8_t *, size_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("millstream:plugin/metrics@0.2.0"), __import_name__("gauge")))
+extern void __wasm_import_millstream_plugin_metrics_gauge(uint8_t *, size_t, double, uint8_t *);
+
+__attribute__((__import_module__("millstream:plugin/metrics@0.2.0"), __import_name__("histogram")))
+extern void __wasm_import_millstream_plugin_metrics_histogram(uint8_t *, size_t, double, uint8_t *);
+
 // Exported Functions from `millstream:plugin/transform@0.2.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_millstream:plugin/transform@0.2.0#init")))
@@ -169,6 +185,22 @@ __attribute__((__aligned__(sizeof(void*))))
 static uint8_t RET_AREA[(5*sizeof(void*))];
 
 // Helper Functions
+
+void millstream_plugin_metrics_error_free(millstream_plugin_metrics_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      transformer_string_free(&ptr->val.invalid);
+      break;
+    }
+  }
+}
+
+void millstream_plugin_metrics_result_void_error_free(millstream_plugin_metrics_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    millstream_plugin_metrics_error_free(&ptr->val.err);
+  }
+}
 
 void transformer_option_s64_free(transformer_option_s64_t *ptr) {
   if (ptr->is_some) {
@@ -359,6 +391,116 @@ void transformer_string_free(transformer_string_t *ret) {
 
 void millstream_plugin_log_log(millstream_plugin_log_level_t level, transformer_string_t *message) {
   __wasm_import_millstream_plugin_log_log((int32_t) level, (uint8_t *) (*message).ptr, (*message).len);
+}
+
+void millstream_plugin_config_get(transformer_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_millstream_plugin_config_get(ptr);
+  *ret = (transformer_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool millstream_plugin_metrics_counter(transformer_string_t *name, uint64_t by, millstream_plugin_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_millstream_plugin_metrics_counter((uint8_t *) (*name).ptr, (*name).len, (int64_t) (by), ptr);
+  millstream_plugin_metrics_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      millstream_plugin_metrics_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid = (transformer_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool millstream_plugin_metrics_gauge(transformer_string_t *name, double value, millstream_plugin_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_millstream_plugin_metrics_gauge((uint8_t *) (*name).ptr, (*name).len, value, ptr);
+  millstream_plugin_metrics_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      millstream_plugin_metrics_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid = (transformer_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool millstream_plugin_metrics_histogram(transformer_string_t *name, double value, millstream_plugin_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_millstream_plugin_metrics_histogram((uint8_t *) (*name).ptr, (*name).len, value, ptr);
+  millstream_plugin_metrics_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      millstream_plugin_metrics_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid = (transformer_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
 }
 
 __attribute__((__export_name__("millstream:plugin/transform@0.2.0#init")))

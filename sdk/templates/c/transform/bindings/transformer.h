@@ -22,6 +22,24 @@ typedef uint8_t millstream_plugin_log_level_t;
 #define MILLSTREAM_PLUGIN_LOG_LEVEL_WARN 3
 #define MILLSTREAM_PLUGIN_LOG_LEVEL_ERROR 4
 
+// Why a number was not taken.
+typedef struct millstream_plugin_metrics_error_t {
+  uint8_t tag;
+  union {
+    transformer_string_t     invalid;
+  } val;
+} millstream_plugin_metrics_error_t;
+
+// The name is none, there are too many, it counts something else already, or the value is not a number.
+#define MILLSTREAM_PLUGIN_METRICS_ERROR_INVALID 0
+
+typedef struct {
+  bool is_err;
+  union {
+    millstream_plugin_metrics_error_t err;
+  } val;
+} millstream_plugin_metrics_result_void_error_t;
+
 // Where the transform stands in the way of the records.
 typedef uint8_t millstream_plugin_types_position_t;
 
@@ -203,11 +221,27 @@ typedef struct {
 // Writes one line.
 extern void millstream_plugin_log_log(millstream_plugin_log_level_t level, transformer_string_t *message);
 
+// Imported Functions from `millstream:plugin/config@0.2.0`
+// The JSON text that `init` got.
+extern void millstream_plugin_config_get(transformer_string_t *ret);
+
+// Imported Functions from `millstream:plugin/metrics@0.2.0`
+// Adds to a counter.
+extern bool millstream_plugin_metrics_counter(transformer_string_t *name, uint64_t by, millstream_plugin_metrics_error_t *err);
+// Sets a gauge.
+extern bool millstream_plugin_metrics_gauge(transformer_string_t *name, double value, millstream_plugin_metrics_error_t *err);
+// Enters a value into a histogram, whose buckets go from 0.0001 to 10,000 in steps of about 3.
+extern bool millstream_plugin_metrics_histogram(transformer_string_t *name, double value, millstream_plugin_metrics_error_t *err);
+
 // Exported Functions from `millstream:plugin/transform@0.2.0`
 bool exports_millstream_plugin_transform_init(transformer_string_t *config, transformer_string_t *err);
 bool exports_millstream_plugin_transform_transform(exports_millstream_plugin_transform_batch_info_t *batch, exports_millstream_plugin_transform_list_message_t *messages, exports_millstream_plugin_transform_batch_output_t *ret, exports_millstream_plugin_transform_batch_error_t *err);
 
 // Helper Functions
+
+void millstream_plugin_metrics_error_free(millstream_plugin_metrics_error_t *ptr);
+
+void millstream_plugin_metrics_result_void_error_free(millstream_plugin_metrics_result_void_error_t *ptr);
 
 void transformer_option_s64_free(transformer_option_s64_t *ptr);
 

@@ -26,7 +26,7 @@ fn summary(sink: &mut Sink, config: &Config) -> Result<()> {
         let records = messages.len();
         let lengths = || messages.iter().map(|message| message.value().len());
         let (bytes, longest) = (lengths().sum::<usize>(), lengths().max().unwrap_or_default());
-        run::count("records", records as u64)?;
+        metrics::counter("records", records as u64)?;
         sink.send(Outgoing::new(format!(
             r#"{{"records": {records}, "bytes": {bytes}, "longest": {longest}}}"#
         )))?;
