@@ -2,12 +2,13 @@
 
 use millstream_runtime::engine::{EngineConfig, PluginEngine, PluginForm};
 
-const GUESTS: [(&str, &str); 8] = [
+const GUESTS: [(&str, &str); 9] = [
     (env!("GUEST_ACCESS_LOG_PARSER"), "transform-batch"),
     (env!("GUEST_ACCESS_LOG_ERRORS"), "transform-batch"),
     (env!("GUEST_FILTER"), "transform-batch"),
     (env!("GUEST_CSV_LINES"), "transform-batch"),
     (env!("GUEST_MASK"), "transform-batch"),
+    (env!("GUEST_PSEUDONYMIZE"), "transform-batch"),
     (env!("GUEST_IDENTITY"), "transform-batch"),
     (env!("GUEST_IDENTITY_TYPED"), "transform"),
     (env!("GUEST_HOSTILE"), "transform-batch"),

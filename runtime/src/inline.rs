@@ -11,6 +11,7 @@
 
 mod answer;
 mod isolate;
+mod letters;
 mod spec;
 mod worker;
 
@@ -27,7 +28,9 @@ use crate::stage::StageShared;
 pub use answer::{InlineAnswer, InlineError, InlineRecord, InlineRecords};
 pub use spec::{InlineSpec, OnFailure};
 
-use worker::Job;
+pub(crate) use letters::LetterBox;
+
+use worker::{Bench, Job};
 
 /// Batches that wait for a worker, of one binding. Each is held in memory by whoever asks.
 const JOBS_QUEUED_MAX: usize = 64;
@@ -96,15 +99,25 @@ impl Inline {
 
 impl RunningInline {
     /// Starts the binding's threads. Their instances follow; until then batches wait.
-    pub(crate) fn start(spec: InlineSpec, shared: Arc<StageShared>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        spec: InlineSpec,
+        shared: Arc<StageShared>,
+        letters: Option<LetterBox>,
+    ) -> std::io::Result<Self> {
         let spec = Arc::new(spec);
         let (jobs, receiver) = mpsc::channel(JOBS_QUEUED_MAX);
-        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
         let stop = CancellationToken::new();
-        let (mut threads, found) = (Vec::new(), Arc::default());
+        let bench = Bench {
+            spec: Arc::clone(&spec),
+            shared: Arc::clone(&shared),
+            jobs: Arc::new(tokio::sync::Mutex::new(receiver)),
+            found: Arc::default(),
+            letters: letters.map(Arc::new),
+            stop: stop.clone(),
+        };
+        let mut threads = Vec::new();
         for task in 0..spec.stage.parallelism {
-            let started = worker::start(task, &spec, &shared, &receiver, &found, &stop);
-            match started {
+            match worker::start(task, bench.clone()) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     stop.cancel();

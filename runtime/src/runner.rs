@@ -30,6 +30,7 @@ pub(crate) use check::check;
 pub(crate) use desk::run_runner;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use session::{SeekPlace, Session, SessionError};
+pub(crate) use writing::Writing;
 
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use self::inlines::Inlines;
 use crate::clock::SharedClock;
 use crate::environment::Environment;
-use crate::inline::{Inline, InlineSpec};
+use crate::inline::{Inline, InlineSpec, LetterBox};
 use crate::pipeline::{Pipeline, PipelineSpec, PluginSource, Problem};
 use crate::plugin::PluginLogs;
 use crate::runner::run_runner;
@@ -173,8 +173,7 @@ impl<F: PortFactory> Runtime<F> {
             let running = self.start(spec.clone());
             self.lock().insert(key(&spec.pipeline, &spec.name), running);
         }
-        let share = |spec: &InlineSpec| self.share(spec.stage.clone());
-        self.inlines.apply(&pipeline.name, &pipeline.inlines, share, &mut applied).await;
+        self.inlines.apply(&pipeline.name, &pipeline.inlines, |spec| self.open(spec), &mut applied).await;
         let inlines = pipeline.inlines.iter().map(|inline| &inline.stage);
         self.metrics.retain(&pipeline.name, pipeline.stages.iter().chain(inlines));
         applied
@@ -187,8 +186,7 @@ impl<F: PortFactory> Runtime<F> {
         stop_all(stopping).await;
         self.lock().retain(|key, _| key.pipeline != pipeline);
         let mut applied = Applied { removed, ..Applied::default() };
-        let share = |spec: &InlineSpec| self.share(spec.stage.clone());
-        self.inlines.apply(pipeline, &[], share, &mut applied).await;
+        self.inlines.apply(pipeline, &[], |spec| self.open(spec), &mut applied).await;
         self.metrics.retain(pipeline, std::iter::empty());
         applied
     }
@@ -237,6 +235,15 @@ impl<F: PortFactory> Runtime<F> {
         let (clock, events, logs) = (Arc::clone(&self.clock), self.events.clone(), Arc::clone(&self.logs));
         let environment = self.environment.clone();
         Arc::new(StageShared::new(spec, &self.metrics, clock, events, logs, environment))
+    }
+
+    /// What an ingest or a view has of the node.
+    fn open(&self, spec: &InlineSpec) -> (Arc<StageShared>, Option<LetterBox>) {
+        let shared = self.share(spec.stage.clone());
+        let letters = spec.stage.on_error.dead_letter().map(|_| {
+            LetterBox::open(Arc::clone(&shared), Arc::clone(&self.factory), spec.budget, &self.handle)
+        });
+        (shared, letters)
     }
 
     fn start(&self, spec: StageSpec) -> Running {

@@ -47,7 +47,8 @@ pub use port::{
     RunnerPort, SeekTo, StagePort, TopicPartition,
 };
 pub use spec::{
-    OnError, PARALLELISM_MAX, PLUGINS_MAX, Previous, StagePlugin, StageSpec, TOPICS_MAX, plugin_principal,
+    OnError, PARALLELISM_MAX, PLUGINS_MAX, Previous, RetryPolicy, StagePlugin, StageSpec, TOPICS_MAX,
+    plugin_principal,
 };
 pub use status::{CanaryStatus, PluginStatus, StageEvent, StageFailure, StageState, StageStatus};
 pub use tap::{Tap, TapError, TapFate, TapFilter, TapNews, TapRecord, TapSide};

@@ -159,7 +159,10 @@ fn refused(message: String) -> IngestOutcome {
 /// producer that sends it for ever would send nothing else.
 fn is_passing(error: &InlineError) -> bool {
     match error {
-        InlineError::Stopped | InlineError::Late { .. } | InlineError::NotStarted(_) => true,
+        InlineError::Stopped
+        | InlineError::Late { .. }
+        | InlineError::NotStarted(_)
+        | InlineError::Letters(_) => true,
         InlineError::Plugin { error, .. } => error.kind() == "retry",
         InlineError::Input(_) | InlineError::Answer { .. } => false,
     }

@@ -48,6 +48,44 @@ fn an_ingest_refuses_what_its_plugin_rejects_and_says_why() {
     assert!(send_lines(&node, "reject\n").status.success(), "nothing stands there any more");
 }
 
+/// Nothing is lost that a producer was told is stored: what its ingest rejects waits for somebody to look at it.
+#[test]
+fn what_an_ingest_rejects_can_go_to_a_dead_letter_topic() {
+    let node = Node::start();
+    let dead = PIPELINE
+        .replace("orders: {partitions: 1}", "orders: {partitions: 1}, dead: {partitions: 1}")
+        .replace("budget_ms: 2000", "budget_ms: 5000, on_error: {dead_letter: dead}");
+    let (_dir, file) = pipeline_file(&dead.replace("HOSTILE", HOSTILE).replace("FILTER", FILTER));
+    succeed(&apply(&node, &file));
+    let sent = send_lines(&node, "good\nreject\nalso good\npanic\nstill good\n");
+    assert!(sent.status.success(), "{}", sent.stderr);
+    assert_eq!(read(&node, "orders"), ["good", "also good", "still good"]);
+    assert_eq!(read(&node, "dead"), ["reject", "panic"]);
+    let check = stage_of(&status(&node), "check").clone();
+    assert_eq!((&check["records_rejected"], &check["dead_letter"]), (&json!(2), &json!("dead")), "{check}");
+    let bootstrap = node.bootstrap();
+    let dlq = |args: &[&str]| millstream(&[&["dlq"], args, &["--bootstrap", &bootstrap, "--json"]].concat());
+    let shown = dlq(&["show", "dead"]).stdout;
+    let letters: Vec<Value> =
+        shown.lines().map(|line| serde_json::from_str(line).expect("a letter")).collect();
+    assert_eq!(letters.len(), 2, "{shown}");
+    let crashed = &letters[1]["error"];
+    assert!(crashed["reason"].as_str().is_some_and(|reason| reason.contains("panic")), "{shown}");
+    assert_eq!((&crashed["topic"], &crashed["offset"]), (&json!("orders"), &json!(-1)), "{shown}");
+
+    // Mended, what was rejected comes back by way of the ingest.
+    succeed(&admin(&node, &["plugin", "deploy", "guard/hostile", env!("GUEST_IDENTITY"), "--json"]));
+    succeed(&dlq(&["replay", "dead"]));
+    assert_eq!(read(&node, "orders"), ["good", "also good", "still good", "reject", "panic"]);
+    assert_eq!(read(&node, "dead").len(), 2);
+
+    // An ingest does not wait for another one.
+    let looping = dead.replace("ingests:\n", "ingests:\n  letters: {topic: dead, plugin: filter}\n");
+    let (_dir, file) = pipeline_file(&looping.replace("HOSTILE", HOSTILE).replace("FILTER", FILTER));
+    let refused = apply(&node, &file);
+    assert!(refused.stderr.contains("where the dead letters of ingest \"check\" go"), "{}", refused.stderr);
+}
+
 /// What becomes of a batch whose plugin crashes, or is late, is what its file says.
 #[test]
 fn a_plugin_that_fails_is_passed_by_where_the_file_says_so() {

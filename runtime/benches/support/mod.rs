@@ -12,7 +12,7 @@ use millstream_runtime::engine::PluginEngine;
 use millstream_runtime::grants::Grants;
 use millstream_runtime::limits::PluginLimits;
 use millstream_runtime::plugin::Plugin;
-use millstream_runtime::stage::{OnError, StagePlugin, StageSpec};
+use millstream_runtime::stage::{OnError, RetryPolicy, StagePlugin, StageSpec};
 
 pub(crate) const ROUNDS: usize = 5;
 const BATCH_BYTES: usize = 128 * 1024;
@@ -95,6 +95,7 @@ pub(crate) fn stage(position: Position, job: &Job) -> StageSpec {
         group: "bench.copy".to_owned(),
         parallelism: 1,
         on_error: OnError::Stop,
+        retry: RetryPolicy::default(),
         compression: Compression::None,
     }
 }

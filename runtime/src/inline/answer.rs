@@ -49,6 +49,8 @@ pub enum InlineError {
     Answer { plugin: String, message: String },
     #[error("{0}")]
     NotStarted(String),
+    #[error("its dead letters could not be written: {0}")]
+    Letters(String),
 }
 
 impl InlineError {
@@ -61,6 +63,7 @@ impl InlineError {
             Self::Plugin { error, .. } => error.kind(),
             Self::Answer { .. } => "invalid_output",
             Self::NotStarted(_) => "start",
+            Self::Letters(_) => "dead_letter",
         }
     }
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use super::answer::{InlineAnswer, InlineError, InlineRecords, answer};
 use super::spec::OnFailure;
-use super::worker::Worker;
+use super::worker::{Mapped, Worker};
 use crate::batch::{InputBatch, Position};
-use crate::stage::{Chains, OnError};
+use crate::stage::{Chains, OnError, Rejection, Rejections};
 
 /// Crashes that are spent on one batch. Beyond them what crashes is left out as a whole: each may take as long as a call
 /// may.
@@ -26,12 +26,12 @@ pub(super) struct Found(Mutex<FoundRecords>);
 struct FoundRecords {
     /// Of which deployment.
     generation: u64,
-    /// By topic, partition and offset: why.
-    reasons: BTreeMap<(Arc<str>, i32, i64), String>,
+    /// By topic, partition and offset: the plugin's place in the chain, and why.
+    reasons: BTreeMap<(Arc<str>, i32, i64), (usize, String)>,
 }
 
 impl Found {
-    fn insert(&self, generation: u64, input: &InputBatch, index: usize, reason: &str) {
+    fn insert(&self, generation: u64, input: &InputBatch, index: usize, plugin: usize, reason: &str) {
         if input.position != Position::View {
             return;
         }
@@ -42,47 +42,47 @@ impl Found {
         if found.reasons.len() < FOUND_MAX {
             let offset = input.offset(&input.records[index]);
             let place = (Arc::clone(&input.topic), input.partition, offset);
-            found.reasons.insert(place, reason.to_owned());
+            found.reasons.insert(place, (plugin, reason.to_owned()));
         }
     }
 
-    /// Those of a batch, by their places in it.
-    fn of(&self, generation: u64, input: &InputBatch) -> Vec<(usize, String)> {
+    /// Those of a batch.
+    fn of(&self, generation: u64, input: &InputBatch) -> Vec<Rejection> {
         let found = self.0.lock().expect("no code panics while it holds this lock");
         if input.position != Position::View || found.generation != generation || found.reasons.is_empty() {
             return Vec::new();
         }
-        let reason = |(index, record)| {
+        let rejection = |(origin, record)| {
             let place = (Arc::clone(&input.topic), input.partition, input.offset(record));
-            Some((index, found.reasons.get(&place)?.clone()))
+            let (plugin, reason) = found.reasons.get(&place)?.clone();
+            Some(Rejection { origin, plugin: Some(plugin), reason })
         };
-        input.records.iter().enumerate().filter_map(reason).collect()
+        (0..).zip(&input.records).filter_map(rejection).collect()
     }
 }
 
 impl Worker {
     /// Whether a record that its plugin crashes at is left out.
     pub(super) fn may_isolate(&self) -> bool {
-        self.spec.stage.on_error != OnError::Stop && self.spec.on_failure != OnFailure::Pass
+        self.bench.spec.stage.on_error != OnError::Stop && self.bench.spec.on_failure != OnFailure::Pass
     }
 
     /// What is known to crash the plugins that run now.
-    pub(super) fn found(&self, input: &InputBatch) -> Vec<(usize, String)> {
+    pub(super) fn found(&self, input: &InputBatch) -> Vec<Rejection> {
         let generation = self.chains.as_ref().map_or(0, Chains::generation);
-        self.found.of(generation, input)
+        self.bench.found.of(generation, input)
     }
 
-    /// Maps what can be mapped of a batch, and leaves out the rest: also the records in `found`, by their places.
+    /// Maps what can be mapped of a batch, and leaves out the rest: also the records in `found`.
     pub(super) async fn isolate(
         &mut self,
         input: &InputBatch,
-        found: &[(usize, String)],
-    ) -> Result<InlineAnswer, InlineError> {
+        found: Vec<Rejection>,
+    ) -> Result<Mapped, InlineError> {
         let (mut crashes_left, mut whole) = (CRASHES_MAX, InlineRecords::default());
-        let mut last_rejection = found.last().map(|(_, reason)| reason.clone());
-        whole.rejected = found.len();
         // Last in, first out: the records keep their order.
-        let mut parts = parts_between(input.len(), found);
+        let mut parts = parts_between(input.len(), &found);
+        let mut rejections = found;
         while let Some(range) = parts.pop() {
             let part = input.slice(range.clone());
             let chains = self.chains.as_mut().expect("they were started before");
@@ -91,16 +91,17 @@ impl Worker {
             let (chain, generation) = (chains.of(input.partition), chains.generation());
             let (plugin, error) = match transformed {
                 Ok(()) => {
-                    let mapped = answer(chain, &part, &self.spec.stage.on_error)?;
+                    let mapped = answer(chain, &part, &self.bench.spec.stage.on_error)?;
                     self.show(chain, &part, &mapped);
                     whole.append(&part, mapped);
-                    let rejected = chain.output(&part).rejected.last();
-                    last_rejection = rejected.map(|rejected| rejected.reason.clone()).or(last_rejection);
+                    let start = u32::try_from(range.start).expect("a batch's records are counted by an i32");
+                    let rejected = chain.output(&part).rejected.iter().cloned();
+                    rejections.extend(rejected.map(|r| Rejection { origin: start + r.origin, ..r }));
                     continue;
                 }
                 Err(failed) => failed,
             };
-            self.shared.metrics.count_error(error.kind());
+            self.bench.shared.metrics.count_error(error.kind());
             if !error.is_the_plugins_crash() {
                 let plugin = chain.plugin_name(plugin).to_owned();
                 return Err(self.not_mapped(plugin, error));
@@ -114,25 +115,30 @@ impl Worker {
                 let reason = error.to_string();
                 self.show_crashed(chain, &part, plugin, &reason);
                 if range.len() == 1 {
-                    self.found.insert(generation, input, range.start, &reason);
+                    self.bench.found.insert(generation, input, range.start, plugin, &reason);
                 }
-                whole.rejected += range.len();
-                last_rejection = Some(reason);
+                let origins = (0..input.count()).skip(range.start).take(range.len());
+                let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: reason.clone() };
+                rejections.extend(origins.map(rejection));
             }
             self.restart(input.partition, plugin).await?;
         }
-        if let Some(reason) = last_rejection {
-            self.shared.set_last_rejection(&reason);
+        if let Some(last) = rejections.last() {
+            self.bench.shared.set_last_rejection(&last.reason);
         }
-        Ok(InlineAnswer::Records(whole))
+        // Each record once, whoever rejected what was made of it.
+        let rejections = Rejections::new(rejections);
+        whole.rejected = rejections.as_slice().len();
+        Ok(Mapped { answer: InlineAnswer::Records(whole), rejections: rejections.as_slice().to_vec() })
     }
 }
 
 /// What lies between the records that are left out, the last part first.
-fn parts_between(count: usize, found: &[(usize, String)]) -> Vec<Range<usize>> {
+fn parts_between(count: usize, found: &[Rejection]) -> Vec<Range<usize>> {
     let (mut parts, mut start) = (Vec::new(), 0);
-    for (index, _) in found {
-        parts.push(start..*index);
+    for rejection in found {
+        let index = rejection.origin as usize;
+        parts.push(start..index);
         start = index + 1;
     }
     parts.push(start..count);

@@ -1,8 +1,9 @@
 //! Ingests and views, with well-behaved and hostile plugins.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_record::{BatchBuilder, Compression};
+use millstream_record::{BatchBuilder, Compression, RecordBatch};
 use prometheus_client::registry::Registry;
 
 use super::*;
@@ -18,11 +19,13 @@ use crate::plugin::PluginError;
 use crate::runtime::{Applied, Runtime};
 use crate::stage::memory::MemoryCluster;
 use crate::stage::{
-    OnError, Previous, RuntimeMetrics, StagePlugin, StageSpec, TapFate, TapFilter, TapRecord, TapSide,
+    OnError, PortError, Previous, RetryPolicy, RuntimeMetrics, StagePlugin, StageSpec, TapFate, TapFilter,
+    TapRecord, TapSide,
 };
 
 struct Fixture {
     runtime: Runtime<MemoryCluster>,
+    cluster: MemoryCluster,
     engine: PluginEngine,
 }
 
@@ -30,15 +33,11 @@ impl Fixture {
     fn new() -> Self {
         let metrics = RuntimeMetrics::register(&mut Registry::default());
         let handle = tokio::runtime::Handle::current();
-        let runtime = Runtime::new(
-            MemoryCluster::default(),
-            metrics,
-            SystemClock::shared(),
-            Environment::default(),
-            handle,
-        );
+        let cluster = MemoryCluster::default();
+        let runtime =
+            Runtime::new(cluster.clone(), metrics, SystemClock::shared(), Environment::default(), handle);
         let engine = PluginEngine::new(EngineConfig { instances_max: 8, ..EngineConfig::default() });
-        Self { runtime, engine }
+        Self { runtime, cluster, engine }
     }
 
     fn spec(&self, version: u32, guest: &[u8]) -> InlineSpec {
@@ -63,6 +62,7 @@ impl Fixture {
             group: String::new(),
             parallelism: 2,
             on_error: OnError::Stop,
+            retry: RetryPolicy::default(),
             compression: Compression::None,
         };
         let budget = Duration::from_secs(10);
@@ -215,6 +215,74 @@ async fn records_that_crash_a_plugin_are_left_out_where_they_may_be() {
     spec.on_failure = OnFailure::Pass;
     fixture.apply(vec![spec]).await;
     assert!(fixture.map(&all).await.is_err());
+}
+
+/// What is left out is in its topic before the producer hears of the rest.
+#[tokio::test]
+async fn what_an_ingest_rejects_can_be_dead_lettered() {
+    let fixture = Fixture::new();
+    fixture.cluster.create_topic("orders", 4);
+    fixture.cluster.create_topic("dead", 2);
+    let mut spec = fixture.spec(7, &at_exclamation("unreachable"));
+    spec.stage.on_error = OnError::DeadLetter("dead".into());
+    fixture.apply(vec![spec.clone()]).await;
+    let letters = || -> Vec<(String, BTreeMap<String, String>)> {
+        let mut found = Vec::new();
+        // The partition of the record, as far as the topic has it.
+        for bytes in fixture.cluster.read("dead", 1) {
+            let batch = RecordBatch::new(&bytes).unwrap();
+            let section = batch.uncompressed_records(1 << 20).unwrap();
+            for record in millstream_record::RecordIter::new(&section) {
+                let record = record.unwrap();
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                let header = |header: millstream_record::Header<'_>| {
+                    (text(header.key), text(header.value.unwrap_or_default()))
+                };
+                found.push((text(record.value.unwrap()), record.headers.map(header).collect()));
+            }
+        }
+        found
+    };
+    assert_eq!(kept(fixture.map(&["a", "bb!", "ccc", "!"]).await.unwrap()), [(0, 4), (2, 6)]);
+    let written = letters();
+    assert_eq!(written.iter().map(|(value, _)| value.as_str()).collect::<Vec<_>>(), ["bb!", "!"]);
+    let headers = &written[0].1;
+    let header = |name: &str| headers[&format!("millstream.error.{name}")].as_str();
+    assert_eq!((header("topic"), header("partition"), header("offset")), ("orders", "3", "-1"));
+    assert!(
+        header("reason").contains("trapped") && header("plugin").starts_with("plugin@v7:"),
+        "{headers:?}"
+    );
+
+    let reject = guests::batch_guest("(call $reject (i32.const 0) (i32.const 0) (i32.const 1))");
+    let mut rejecting = fixture.spec(8, &reject);
+    rejecting.stage.on_error = spec.stage.on_error.clone();
+    fixture.apply(vec![rejecting]).await;
+    assert_eq!(kept(fixture.map(&["a", "b"]).await.unwrap()), []);
+    assert_eq!(letters()[2].0, "b");
+    assert_eq!(letters()[2].1["millstream.error.reason"], "because");
+
+    // Nothing is taken of a batch whose letters are not written; the next one finds another port.
+    fixture.cluster.fail_commits([PortError::Unavailable("the disk".to_owned())]);
+    let failed = fixture.map(&["a", "b"]).await;
+    assert!(matches!(&failed, Err(InlineError::Letters(why)) if why.contains("the disk")), "{failed:?}");
+    assert_eq!(letters().len(), 3);
+    assert_eq!(kept(fixture.map(&["a", "b"]).await.unwrap()), []);
+    assert_eq!(letters().len(), 4);
+    fixture.cluster.hold_commits();
+    spec.budget = Duration::from_millis(300);
+    fixture.apply(vec![spec.clone()]).await;
+    let late = fixture.map(&["!"]).await;
+    assert!(matches!(late, Err(InlineError::Late { .. } | InlineError::Letters(_))), "{late:?}");
+    fixture.apply(Vec::new()).await;
+
+    spec.stage.on_error = OnError::DeadLetter("absent".into());
+    fixture.apply(vec![spec]).await;
+    let failed = fixture.map(&["!"]).await;
+    assert!(
+        matches!(&failed, Err(InlineError::Letters(why)) if why.contains("does not exist")),
+        "{failed:?}"
+    );
 }
 
 /// A record that takes all of a reader's time is found once, and not again by each reader.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::InlineBatch;
 use super::answer::{InlineAnswer, InlineError, answer};
 use super::isolate::Found;
+use super::letters::LetterBox;
 use super::spec::InlineSpec;
 use crate::batch::{InputBatch, InputError};
 use crate::plugin::PluginError;
@@ -23,45 +24,42 @@ pub(super) struct Job {
     pub(super) reply: oneshot::Sender<Result<InlineAnswer, InlineError>>,
 }
 
-type Jobs = Arc<Mutex<mpsc::Receiver<Job>>>;
+pub(super) type Jobs = Arc<Mutex<mpsc::Receiver<Job>>>;
 
-pub(super) fn start(
-    task: u32,
-    spec: &Arc<InlineSpec>,
-    shared: &Arc<StageShared>,
-    jobs: &Jobs,
-    found: &Arc<Found>,
-    stop: &CancellationToken,
-) -> std::io::Result<JoinHandle<()>> {
+/// What became of a batch, and which of its records are left out of it.
+pub(super) struct Mapped {
+    pub(super) answer: InlineAnswer,
+    pub(super) rejections: Vec<Rejection>,
+}
+
+/// What the workers of a binding have in common.
+#[derive(Clone)]
+pub(super) struct Bench {
+    pub(super) spec: Arc<InlineSpec>,
+    pub(super) shared: Arc<StageShared>,
+    pub(super) jobs: Jobs,
+    pub(super) found: Arc<Found>,
+    /// Where the binding writes what it rejects.
+    pub(super) letters: Option<Arc<LetterBox>>,
+    /// They answer what they are at.
+    pub(super) stop: CancellationToken,
+}
+
+pub(super) fn start(task: u32, bench: Bench) -> std::io::Result<JoinHandle<()>> {
     // Timers only: the plugins' time limits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let worker = Worker {
-        task,
-        spec: Arc::clone(spec),
-        shared: Arc::clone(shared),
-        jobs: Arc::clone(jobs),
-        found: Arc::clone(found),
-        chains: None,
-        failed: None,
-        stop: stop.clone(),
-    };
-    let name = format!("inline-{}-{task}", spec.stage.name);
+    let name = format!("inline-{}-{task}", bench.spec.stage.name);
+    let worker = Worker { task, bench, chains: None, failed: None };
     thread::Builder::new().name(name).spawn(move || runtime.block_on(worker.run()))
 }
 
 pub(super) struct Worker {
     task: u32,
-    pub(super) spec: Arc<InlineSpec>,
-    pub(super) shared: Arc<StageShared>,
-    jobs: Jobs,
-    /// Of all workers of the binding.
-    pub(super) found: Arc<Found>,
+    pub(super) bench: Bench,
     /// None, until they could be started.
     pub(super) chains: Option<Chains>,
     /// Which deployment could not be started last, and why.
     failed: Option<(u64, String)>,
-    /// It answers what it is at.
-    stop: CancellationToken,
 }
 
 impl Worker {
@@ -70,7 +68,7 @@ impl Worker {
             // What can't be started now is tried again with the next batch.
             let started = self.follow().await;
             if started.is_ok() {
-                self.shared.set_state(StageState::Running);
+                self.bench.shared.set_state(StageState::Running);
             }
             let Some(Job { batch, mut reply }) = self.next_job().await else { return };
             // Whoever asked may have given up.
@@ -110,21 +108,21 @@ impl Worker {
         tokio::select! {
             biased;
             () = reply.closed() => false,
-            () = self.stop.cancelled() => false,
-            () = self.shared.deployments.replaced(chains.generation()) => true,
+            () = self.bench.stop.cancelled() => false,
+            () = self.bench.shared.deployments.replaced(chains.generation()) => true,
             () = chains.of(partition).pay() => true,
         }
     }
 
     /// The next batch. Meanwhile other versions may come, and are started before they are needed.
     async fn next_job(&mut self) -> Option<Job> {
-        let jobs = Arc::clone(&self.jobs);
+        let jobs = Arc::clone(&self.bench.jobs);
         loop {
-            let shared = Arc::clone(&self.shared);
+            let shared = Arc::clone(&self.bench.shared);
             let generation = self.chains.as_ref().map_or(0, Chains::generation);
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return None,
+                () = self.bench.stop.cancelled() => return None,
                 job = async { jobs.lock().await.recv().await } => return job,
                 () = shared.deployments.replaced(generation), if generation > 0 => {
                     // It shows with the next batch.
@@ -136,7 +134,7 @@ impl Worker {
 
     /// Takes over the instances of the current deployment.
     async fn follow(&mut self) -> Result<(), InlineError> {
-        let deployments = &self.shared.deployments;
+        let deployments = &self.bench.shared.deployments;
         if self.chains.as_ref().is_some_and(|chains| deployments.is_current(chains.generation())) {
             return Ok(());
         }
@@ -147,55 +145,60 @@ impl Worker {
         {
             return Err(InlineError::NotStarted(reason.clone()));
         }
-        let before = self.shared.clock().monotonic();
+        let before = self.bench.shared.clock().monotonic();
         let swapped = self.chains.take().is_some();
-        match start_chains(&self.shared, self.task).await {
+        match start_chains(&self.bench.shared, self.task).await {
             Ok(chains) => self.chains = Some(chains),
             Err(Halt::Failed(failure)) => return Err(self.not_started(failure.reason)),
             Err(Halt::NoRoom(reason)) => return Err(self.not_started(reason)),
             Err(Halt::Asked) => unreachable!("starting asks nobody"),
         }
         if swapped {
-            self.shared.metrics.observe_swap(self.shared.clock().monotonic().saturating_sub(before));
+            self.bench
+                .shared
+                .metrics
+                .observe_swap(self.bench.shared.clock().monotonic().saturating_sub(before));
         }
         Ok(())
     }
 
     fn not_started(&mut self, reason: String) -> InlineError {
-        self.failed = Some((self.shared.deployments.current().generation, reason.clone()));
+        self.failed = Some((self.bench.shared.deployments.current().generation, reason.clone()));
         InlineError::NotStarted(reason)
     }
 
     /// Whether one of the current versions has used up its share of the processor.
     fn owes(&self) -> bool {
-        let deployment = self.shared.deployments.current();
+        let deployment = self.bench.shared.deployments.current();
         let canary = deployment.canary.as_ref().map(|canary| &canary.plugin);
-        let now = self.shared.clock().monotonic();
+        let now = self.bench.shared.clock().monotonic();
         deployment
             .plugins
             .iter()
             .chain(canary)
-            .any(|plugin| self.shared.cpu_account(plugin).owed_until(now).is_some())
+            .any(|plugin| self.bench.shared.cpu_account(plugin).owed_until(now).is_some())
     }
 
     async fn map(&mut self, batch: &InlineBatch) -> Result<InlineAnswer, InlineError> {
         let InlineBatch { topic, partition, batch: bytes } = batch;
         let opened = RecordBatch::new(bytes).map_err(InputError::from)?;
         let from = opened.base_offset();
-        let input = InputBatch::open(self.spec.stage.position, topic, *partition, &opened, bytes, from)?;
+        let input =
+            InputBatch::open(self.bench.spec.stage.position, topic, *partition, &opened, bytes, from)?;
         // A control batch, or one without records.
         let Some(input) = input else { return Ok(InlineAnswer::Unchanged) };
         let found = self.found(&input);
-        let answer = match found.is_empty() {
+        let Mapped { answer, rejections } = match found.is_empty() {
             true => self.map_whole(&input).await?,
-            false => self.isolate(&input, &found).await?,
+            false => self.isolate(&input, found).await?,
         };
+        self.post(&input, rejections).await?;
         let (records_out, rejected) = match &answer {
             InlineAnswer::Unchanged => (input.len(), 0),
             InlineAnswer::Records(records) => (records.records.len(), records.rejected),
             InlineAnswer::Rejected(rejected) => (0, rejected.len()),
         };
-        self.shared.count_inline(&UnitCounts {
+        self.bench.shared.count_inline(&UnitCounts {
             records_in: input.len() as u64,
             records_out: records_out as u64,
             records_rejected: rejected as u64,
@@ -206,7 +209,21 @@ impl Worker {
         Ok(answer)
     }
 
-    async fn map_whole(&mut self, input: &InputBatch) -> Result<InlineAnswer, InlineError> {
+    /// What is left out is written where the binding's policy says that.
+    async fn post(&self, input: &InputBatch, rejections: Vec<Rejection>) -> Result<(), InlineError> {
+        let Some(letters) = self.bench.letters.as_ref().filter(|_| !rejections.is_empty()) else {
+            return Ok(());
+        };
+        let chains = self.chains.as_ref().expect("they were started before");
+        let rejections = Rejections::new(rejections);
+        let with_plugin = |rejection: &Rejection| {
+            let plugin = rejection.plugin.map(|index| chains.plugin(input.partition, index).clone());
+            (rejection.clone(), plugin)
+        };
+        letters.post(input, rejections.as_slice().iter().map(with_plugin).collect()).await
+    }
+
+    async fn map_whole(&mut self, input: &InputBatch) -> Result<Mapped, InlineError> {
         let mut crashed = false;
         loop {
             let chains = self.chains.as_mut().expect("they were started before");
@@ -215,14 +232,14 @@ impl Worker {
                 Ok(()) => break,
                 Err(failed) => failed,
             };
-            self.shared.metrics.count_error(error.kind());
+            self.bench.shared.metrics.count_error(error.kind());
             let plugin = chains.of(input.partition).plugin_name(index).to_owned();
             if !error.is_the_plugins_crash() {
                 return Err(self.not_mapped(plugin, error));
             }
             if !self.after_crash(input.partition, index, &error, crashed).await? {
                 return match self.may_isolate() {
-                    true => self.isolate(input, &[]).await,
+                    true => self.isolate(input, Vec::new()).await,
                     false => Err(self.not_mapped(plugin, error)),
                 };
             }
@@ -230,13 +247,14 @@ impl Worker {
         }
         let chains = self.chains.as_ref().expect("they were started before");
         let chain = chains.of(input.partition);
-        let answer = answer(chain, input, &self.spec.stage.on_error)?;
+        let answer = answer(chain, input, &self.bench.spec.stage.on_error)?;
         self.show(chain, input, &answer);
         // A producer may not be told: few clients show what a broker says of a record.
-        if let Some(last) = chain.output(input).rejected.last() {
-            self.shared.set_last_rejection(&last.reason);
+        let rejections = chain.output(input).rejected.to_vec();
+        if let Some(last) = rejections.last() {
+            self.bench.shared.set_last_rejection(&last.reason);
         }
-        Ok(answer)
+        Ok(Mapped { answer, rejections })
     }
 
     pub(super) fn not_mapped(&mut self, plugin: String, error: PluginError) -> InlineError {
@@ -255,7 +273,7 @@ impl Worker {
 
     /// For those who look at what passes.
     pub(super) fn show(&self, chain: &Chain, input: &InputBatch, answer: &InlineAnswer) {
-        if !self.shared.taps.is_open() {
+        if !self.bench.shared.taps.is_open() {
             return;
         }
         let output = chain.output(input);
@@ -266,12 +284,12 @@ impl Worker {
             input,
             output: (!refused).then_some(&output),
             rejections: rejections.as_slice(),
-            rejected: if refused { TapFate::Refused } else { TapFate::Skipped },
+            rejected: if refused { TapFate::Refused } else { self.bench.spec.stage.on_error.fate() },
             without_output: if refused { TapFate::Refused } else { TapFate::Dropped },
         };
-        let to: Arc<str> = self.spec.name.as_str().into();
+        let to: Arc<str> = self.bench.spec.name.as_str().into();
         let name = |index: usize| chain.plugin_name(index).to_owned();
-        self.shared.taps.show(&batch, name, |_| (Arc::clone(&to), input.partition));
+        self.bench.shared.taps.show(&batch, name, |_| (Arc::clone(&to), input.partition));
     }
 
     /// Another instance in the place of one that has crashed.
@@ -283,7 +301,7 @@ impl Worker {
 
     /// The plugin at that place crashes at these records, which are left out.
     pub(super) fn show_crashed(&self, chain: &Chain, input: &InputBatch, plugin: usize, reason: &str) {
-        if !self.shared.taps.is_open() {
+        if !self.bench.shared.taps.is_open() {
             return;
         }
         let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: reason.to_owned() };
@@ -292,11 +310,11 @@ impl Worker {
             input,
             output: None,
             rejections: &rejections,
-            rejected: TapFate::Skipped,
+            rejected: self.bench.spec.stage.on_error.fate(),
             without_output: TapFate::Skipped,
         };
         let name = |index: usize| chain.plugin_name(index).to_owned();
-        self.shared.taps.show(&batch, name, |_| unreachable!("nothing comes of what is left out"));
+        self.bench.shared.taps.show(&batch, name, |_| unreachable!("nothing comes of what is left out"));
     }
 
     /// True if the batch may be tried again, by another instance or another version.
@@ -310,8 +328,8 @@ impl Worker {
         let chains = self.chains.as_mut().expect("they were started before");
         let reason = error.to_string();
         let crash = Crash::of(chains, partition, index, &reason, again);
-        let may_try = self.shared.crashed(crash) != AfterCrash::GiveUp;
-        if self.shared.deployments.is_current(chains.generation()) {
+        let may_try = self.bench.shared.crashed(crash) != AfterCrash::GiveUp;
+        if self.bench.shared.deployments.is_current(chains.generation()) {
             self.restart(partition, index).await?;
         } else {
             self.follow().await?;

@@ -53,6 +53,33 @@ pub(super) fn check_inlines(spec: &PipelineSpec, others: &[PipelineSpec], proble
     }
 }
 
+/// The letters of an ingest would wait for another ingest, and its producer for both.
+pub(super) fn check_letters(spec: &PipelineSpec, others: &[PipelineSpec], problems: &mut Problems) {
+    let ingests: Vec<(&StageDefinition, bool)> = others
+        .iter()
+        .map(|other| (other, false))
+        .chain([(spec, true)])
+        .flat_map(|(of, is_own)| of.stages.iter().map(move |stage| (stage, is_own)))
+        .filter(|(stage, _)| stage.position == Position::Ingest)
+        .collect();
+    for (writer, is_own_writer) in &ingests {
+        let OnErrorSpec::DeadLetter { topic, place } = &writer.on_error else { continue };
+        let reader = ingests.iter().find(|(stage, _)| stage.from[0].0 == *topic);
+        let Some((reader, is_own_reader)) = reader else { continue };
+        let place = match (is_own_writer, is_own_reader) {
+            (true, _) => *place,
+            (false, true) => reader.place,
+            (false, false) => continue,
+        };
+        let message = format!(
+            "ingest {:?} stands in front of {topic:?}, where the dead letters of ingest {:?} go",
+            reader.name, writer.name
+        );
+        let remedy = "give dead letters a topic that no ingest stands at".to_owned();
+        problems.error(place, message, Some(remedy));
+    }
+}
+
 /// The stages that carry records from topics to topics.
 fn stream(spec: &PipelineSpec) -> impl Iterator<Item = &StageDefinition> {
     spec.stages.iter().filter(|stage| stage.position == Position::Stream)

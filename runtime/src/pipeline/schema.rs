@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::spec::{BUDGET_MS_MAX, GROUP_BYTES_MAX, INGEST_BUDGET_MS, VIEW_BUDGET_MS};
+use super::spec::{
+    BUDGET_MS_MAX, GROUP_BYTES_MAX, INGEST_BUDGET_MS, RETRIES_MAX, RETRY_BACKOFF_MS_MAX, VIEW_BUDGET_MS,
+};
 use crate::limits::{HTTP_REQUESTS_CEILING, PluginLimits};
-use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, TOPICS_MAX};
+use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, RetryPolicy, TOPICS_MAX};
 
 /// The schema of the file that `parse` reads.
 pub fn json_schema() -> Value {
@@ -200,6 +202,11 @@ fn inline(topic: &str, description: &str, budget_ms: i64, on_error: [&str; 2]) -
 fn ingest() -> Value {
     let mut ingest =
         inline("topic", "Whose records it gets before they are stored", INGEST_BUDGET_MS, ["refuse", "skip"]);
+    ingest["properties"]["on_error"] = json!({
+        "description": "What happens to a record that a plugin rejects",
+        "default": "refuse",
+        "oneOf": [{ "enum": ["refuse", "skip"] }, dead_letter()],
+    });
     ingest["properties"]["on_failure"] = json!({ "enum": ["refuse", "pass"], "default": "refuse",
         "description": "What happens to a batch whose plugin crashed or is late" });
     ingest
@@ -209,7 +216,13 @@ fn view() -> Value {
     inline("from", "Whose records it shows", VIEW_BUDGET_MS, ["skip", "stop"])
 }
 
+fn dead_letter() -> Value {
+    json!({ "type": "object", "required": ["dead_letter"], "additionalProperties": false,
+        "properties": { "dead_letter": { "$ref": "#/$defs/topicName" } } })
+}
+
 fn stage() -> Value {
+    let retry = RetryPolicy::default();
     let names = millstream_record::Compression::ALL.map(millstream_record::Compression::name);
     json!({
         "type": "object",
@@ -225,14 +238,16 @@ fn stage() -> Value {
             "group": { "type": ["string", "integer"], "minLength": 1, "maxLength": GROUP_BYTES_MAX, "description": "Its consumer group; default: PIPELINE.STAGE" },
             "parallelism": { "type": "integer", "minimum": 1, "maximum": PARALLELISM_MAX, "default": 1 },
             "compression": { "enum": names, "default": "none" },
+            "retries": { "type": "integer", "minimum": 0, "maximum": RETRIES_MAX, "default": retry.retries,
+                "description": "How often in a row a plugin may ask for a batch later; then its records count as rejected" },
+            "retry_backoff_ms": { "type": "integer", "minimum": 1, "maximum": RETRY_BACKOFF_MS_MAX,
+                "default": retry.backoff.as_millis() as u64, "description": "The first wait; doubled with each retry" },
+            "retry_backoff_max_ms": { "type": "integer", "minimum": 1, "maximum": RETRY_BACKOFF_MS_MAX,
+                "default": retry.backoff_max.as_millis() as u64 },
             "on_error": {
                 "description": "What happens to a record that a plugin rejects, or crashes at",
                 "default": "stop",
-                "oneOf": [
-                    { "enum": ["stop", "skip"] },
-                    { "type": "object", "required": ["dead_letter"], "additionalProperties": false,
-                      "properties": { "dead_letter": { "$ref": "#/$defs/topicName" } } },
-                ],
+                "oneOf": [{ "enum": ["stop", "skip"] }, dead_letter()],
             },
         },
     })

@@ -5,6 +5,7 @@ mod inlines;
 mod runners;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use millstream_record::Compression;
 
@@ -17,8 +18,11 @@ use crate::batch::Position;
 use crate::grants::Grants;
 use crate::limits::PluginLimits;
 use crate::runner::RunnerKind;
-use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, TOPICS_MAX};
+use crate::stage::{PARALLELISM_MAX, PLUGINS_MAX, RetryPolicy, TOPICS_MAX};
 
+/// Whoever wants more wants `stop`.
+pub(super) const RETRIES_MAX: i64 = 1_000_000;
+pub(super) const RETRY_BACKOFF_MS_MAX: i64 = 600_000;
 const PARTITIONS_MAX: i64 = 100_000;
 const NAME_BYTES_MAX: usize = 100;
 const TOPIC_NAME_BYTES_MAX: usize = 249;
@@ -83,6 +87,8 @@ pub struct StageDefinition {
     pub group: String,
     pub parallelism: u32,
     pub on_error: OnErrorSpec,
+    /// Of a stage.
+    pub retry: RetryPolicy,
     pub compression: Compression,
 }
 
@@ -279,6 +285,7 @@ fn stage(
     let parallelism = fields.number("parallelism", 1, PARALLELISM_MAX.into(), problems).unwrap_or(1);
     let on_error =
         fields.take("on_error").map_or(Some(OnErrorSpec::Stop), |node| on_error(node, &what, problems));
+    let retry = retry_policy(&mut fields, problems);
     let compression = compression(&mut fields, &what, problems);
     fields.finish(problems);
     Some(StageDefinition {
@@ -293,8 +300,25 @@ fn stage(
         group: group.map_or_else(|| format!("{pipeline}.{name}"), |(group, _)| group),
         parallelism: u32::try_from(parallelism).unwrap_or(1),
         on_error: on_error?,
+        retry,
         compression,
     })
+}
+
+fn retry_policy(fields: &mut Fields<'_>, problems: &mut Problems) -> RetryPolicy {
+    let mut policy = RetryPolicy::default();
+    let retries = fields.number("retries", 0, RETRIES_MAX, problems);
+    if let Some(retries) = retries.and_then(|retries| u32::try_from(retries).ok()) {
+        policy.retries = retries;
+    }
+    for (name, time) in
+        [("retry_backoff_ms", &mut policy.backoff), ("retry_backoff_max_ms", &mut policy.backoff_max)]
+    {
+        if let Some(millis) = fields.number(name, 1, RETRY_BACKOFF_MS_MAX, problems) {
+            *time = Duration::from_millis(millis.unsigned_abs());
+        }
+    }
+    policy
 }
 
 fn topics_of(

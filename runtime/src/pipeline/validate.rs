@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Pipeline;
 use super::load::{GIVEN_UP, Loaded, LoadedVersion, Loader, PluginSource, load_plugins};
 use super::problem::{Place, Problem, Problems, did_you_mean};
-use super::relations::{check_cycles, check_groups, check_inlines};
+use super::relations::{check_cycles, check_groups, check_inlines, check_letters};
 use super::spec::{InlineOptions, OnErrorSpec, PipelineSpec, PluginUse, StageDefinition};
 use super::topics::{TopicCatalogue, check_topics};
 use crate::batch::Position;
@@ -67,6 +67,7 @@ pub fn validate(
     check_groups(spec, others, &mut problems);
     check_cycles(spec, others, &mut problems);
     check_inlines(spec, others, &mut problems);
+    check_letters(spec, others, &mut problems);
     let loader = Loader { engine, source: plugins, stop };
     let loaded = load_plugins(spec, &loader, &mut problems);
     check_grants(spec, &loaded, environment, &mut problems);
@@ -189,6 +190,7 @@ fn resolve(
             OnErrorSpec::Skip => OnError::Skip,
             OnErrorSpec::DeadLetter { topic, .. } => OnError::DeadLetter(topic.as_str().into()),
         },
+        retry: stage.retry.clone(),
         compression: stage.compression,
     })
 }

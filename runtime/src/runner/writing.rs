@@ -22,7 +22,7 @@ pub(super) enum NotQueued {
 }
 
 /// See the module.
-pub(super) struct Writing {
+pub(crate) struct Writing {
     /// In the order of the pipeline's `to:`; behind them the dead letter topic, which the plugin can't write to.
     names: Vec<Arc<str>>,
     to_count: usize,
@@ -38,7 +38,7 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn new(spec: &StageSpec) -> Self {
+    pub(crate) fn new(spec: &StageSpec) -> Self {
         let compression = spec.compression;
         Self {
             names: spec.to.iter().chain(spec.on_error.dead_letter()).cloned().collect(),
@@ -54,13 +54,13 @@ impl Writing {
     }
 
     /// The topics that are to be described before something is sent; none if they are known.
-    pub(super) fn unknown(&self, now: Duration) -> Option<&[Arc<str>]> {
+    pub(crate) fn unknown(&self, now: Duration) -> Option<&[Arc<str>]> {
         let known = self.described.is_some_and(|at| now.saturating_sub(at) <= TOPICS_AGE_MAX);
         (!known).then_some(&self.names)
     }
 
     /// Takes what is known of the topics. The error names one that is not there.
-    pub(super) fn describe(&mut self, infos: Vec<Option<TopicInfo>>, now: Duration) -> Result<(), String> {
+    pub(crate) fn describe(&mut self, infos: Vec<Option<TopicInfo>>, now: Duration) -> Result<(), String> {
         let mut topics = Vec::with_capacity(self.names.len());
         for (name, info) in self.names.iter().zip(infos) {
             let Some(TopicInfo { partitions, rules }) = info.filter(|info| info.partitions > 0) else {
@@ -133,7 +133,7 @@ impl Writing {
     }
 
     /// Queues a dead letter. The topics are known. The error says why the topic takes none.
-    pub(super) fn put_letter(
+    pub(crate) fn put_letter(
         &mut self,
         original: &Original<'_>,
         cause: &Cause<'_>,
@@ -145,19 +145,19 @@ impl Writing {
     }
 
     /// What is to be written; it stays queued until `written`. With it, the number of its records.
-    pub(super) fn batches(&mut self) -> (Vec<OutputBatch>, u64) {
+    pub(crate) fn batches(&mut self) -> (Vec<OutputBatch>, u64) {
         self.close();
         (self.closed.clone(), self.records)
     }
 
-    pub(super) fn written(&mut self) {
+    pub(crate) fn written(&mut self) {
         self.closed.clear();
         self.records = 0;
         self.turn = self.turn.wrapping_add(1) & i32::MAX;
     }
 
     /// What was sent counts as never sent.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.close();
         self.written();
     }

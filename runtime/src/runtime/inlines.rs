@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Applied, StageKey, key, swap};
-use crate::inline::{Inline, InlineSpec, RunningInline};
+use crate::inline::{Inline, InlineSpec, LetterBox, RunningInline};
 use crate::stage::{StageShared, StageStatus};
 
 /// In one mutex that is never held across an await.
@@ -17,7 +17,7 @@ impl Inlines {
         &self,
         pipeline: &str,
         wanted: &[InlineSpec],
-        share: impl Fn(&InlineSpec) -> Arc<StageShared>,
+        open: impl Fn(&InlineSpec) -> (Arc<StageShared>, Option<LetterBox>),
         applied: &mut Applied,
     ) {
         for spec in wanted {
@@ -37,7 +37,8 @@ impl Inlines {
                 Some(_) => applied.restarted.push(name.clone()),
                 None => applied.started.push(name.clone()),
             }
-            let started = match RunningInline::start(spec.clone(), share(spec)) {
+            let (shared, letters) = open(spec);
+            let started = match RunningInline::start(spec.clone(), shared, letters) {
                 Ok(started) => started,
                 Err(error) => {
                     tracing::error!(pipeline, name, %error, "no thread for an ingest or view");

@@ -69,7 +69,7 @@ impl Chains {
     }
 
     /// The version that stands there in the chain of a partition.
-    pub(super) fn plugin(&self, partition: i32, index: usize) -> &StagePlugin {
+    pub(crate) fn plugin(&self, partition: i32, index: usize) -> &StagePlugin {
         match &self.deployment.canary {
             Some(canary) if canary.index == index && self.is_canary(partition) => &canary.plugin,
             _ => &self.deployment.plugins[index],

@@ -10,6 +10,9 @@ use super::letter_headers::{
 use super::spec::{StagePlugin, StageSpec};
 use crate::batch::{InputBatch, InputRecord};
 
+/// In the place of the offset of a record that was never stored.
+const NO_OFFSET: i64 = -1;
+
 /// What was rejected, and from where.
 pub(crate) struct Original<'a> {
     pub(crate) topic: &'a str,
@@ -37,6 +40,11 @@ impl<'a> Original<'a> {
             headers: Some(headers),
             batch_records: None,
         }
+    }
+
+    /// A record that a producer sends, which lies nowhere yet.
+    pub(crate) fn unstored(input: &'a InputBatch, index: u32) -> Self {
+        Self { offset: NO_OFFSET, ..Self::record(input, &input.records[index as usize]) }
     }
 
     /// A batch that nobody can open, from `offset` on.

@@ -12,6 +12,7 @@ pub const PLUGIN_SHA256: &str = "millstream.error.plugin.sha256";
 pub const STAGE: &str = "millstream.error.stage";
 pub const TOPIC: &str = "millstream.error.topic";
 pub const PARTITION: &str = "millstream.error.partition";
+/// -1 of a record that was rejected before it was stored.
 pub const OFFSET: &str = "millstream.error.offset";
 /// Of the record, in milliseconds. That of the letter is another one where its topic does not take this one.
 pub const TIMESTAMP: &str = "millstream.error.timestamp";

@@ -17,12 +17,11 @@ use super::worker::Job;
 use crate::batch::{InputBatch, Position};
 use crate::plugin::PluginError;
 
-const RETRIES_MAX: u32 = 10;
 /// After that a stage lets go of all that it has, of its other plugins' memory too, and begins anew.
 const MEMORY_WAITS_MAX: u32 = 30;
 const MEMORY_WAIT: Duration = Duration::from_secs(1);
-const RETRY_BACKOFF_MIN: Duration = Duration::from_millis(100);
-const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// Before a batch is tried once more that a plugin has crashed at.
+const CRASH_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The plugins and what they need.
 pub(super) struct Mill {
@@ -228,8 +227,8 @@ impl Mill {
             };
             self.shared.metrics.count_error(error.kind());
             let waited = match &error {
-                PluginError::Retry(reason) if retries < RETRIES_MAX => {
-                    let backoff = (RETRY_BACKOFF_MIN * 2_u32.pow(retries)).min(RETRY_BACKOFF_MAX);
+                PluginError::Retry(reason) if retries < self.shared.spec.retry.retries => {
+                    let backoff = self.shared.spec.retry.backoff(retries);
                     retries += 1;
                     self.wait(reason.clone(), backoff).await
                 }
@@ -247,7 +246,7 @@ impl Mill {
                         Err(halt) => return Err(Unmapped::Halt(halt)),
                     }
                     crashes += 1;
-                    self.wait(error.to_string(), RETRY_BACKOFF_MIN).await
+                    self.wait(error.to_string(), CRASH_BACKOFF).await
                 }
             };
             waited.map_err(Unmapped::Halt)?;

@@ -1,6 +1,7 @@
 //! What a stage is, independent of where it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_record::Compression;
 
@@ -46,6 +47,31 @@ impl OnError {
             Self::DeadLetter(topic) => Some(topic),
             Self::Skip | Self::Stop => None,
         }
+    }
+}
+
+/// How often, and after which waits, a stage calls a plugin again that asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// In a row, at one batch. Beyond them its records count as rejected.
+    pub retries: u32,
+    /// Before the first one; doubled with each.
+    pub backoff: Duration,
+    pub backoff_max: Duration,
+}
+
+impl RetryPolicy {
+    /// The wait before a retry, which are counted from 0.
+    pub(crate) fn backoff(&self, retry: u32) -> Duration {
+        let grown = self.backoff.saturating_mul(2_u32.saturating_pow(retry));
+        grown.min(self.backoff_max.max(self.backoff))
+    }
+}
+
+impl Default for RetryPolicy {
+    /// About half a minute.
+    fn default() -> Self {
+        Self { retries: 10, backoff: Duration::from_millis(100), backoff_max: Duration::from_secs(10) }
     }
 }
 
@@ -138,6 +164,7 @@ pub struct StageSpec {
     pub group: String,
     pub parallelism: u32,
     pub on_error: OnError,
+    pub retry: RetryPolicy,
     pub compression: Compression,
 }
 
@@ -174,6 +201,7 @@ impl StageSpec {
             && self.group == other.group
             && self.parallelism == other.parallelism
             && self.on_error == other.on_error
+            && self.retry == other.retry
             && self.compression == other.compression
             && self.plugins.len() == other.plugins.len()
             && self.plugins.iter().zip(&other.plugins).all(|(a, b)| a.name == b.name)

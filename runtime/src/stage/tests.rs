@@ -79,6 +79,7 @@ impl Fixture {
             group: "test.stage".to_owned(),
             parallelism: 1,
             on_error: OnError::Stop,
+            retry: RetryPolicy::default(),
             compression: Compression::None,
         }
     }

@@ -21,8 +21,8 @@ use crate::plugin::{ANSWER_LINES_MAX, LineFilter, Plugin, PluginLogs};
 use crate::runner::{POSITIONS_TOPIC, RunnerKind, RunnerSpec, run_runner};
 use crate::stage::memory::{MemoryCluster, MemoryPort};
 use crate::stage::{
-    Commit, OnError, Polled, PortError, PortFactory, PortRequest, RunnerPort, RuntimeMetrics, SeekTo,
-    StagePlugin, StagePort, StageShared, StageSpec, StageState, TopicInfo, TopicPartition,
+    Commit, OnError, Polled, PortError, PortFactory, PortRequest, RetryPolicy, RunnerPort, RuntimeMetrics,
+    SeekTo, StagePlugin, StagePort, StageShared, StageSpec, StageState, TopicInfo, TopicPartition,
 };
 
 /// What the parts of the trial are called where names are needed.
@@ -174,6 +174,7 @@ impl RunTrial {
             group: GROUP.to_owned(),
             parallelism: 1,
             on_error: OnError::Stop,
+            retry: RetryPolicy::default(),
             compression: Compression::None,
         }
     }

@@ -5,10 +5,10 @@ use millstream_record::Compression;
 use super::super::fields::Fields;
 use super::super::node::{Node, Value};
 use super::super::problem::{Place, Problems};
-use super::{OnErrorSpec, StageDefinition, check_name, check_topic_name, plugin_uses};
+use super::{OnErrorSpec, StageDefinition, check_name, check_topic_name, on_error, plugin_uses};
 use crate::batch::Position;
 use crate::inline::OnFailure;
-use crate::stage::PARALLELISM_MAX;
+use crate::stage::{PARALLELISM_MAX, RetryPolicy};
 
 /// A producer waits for so long for an answer about its batch, at most.
 pub(in super::super) const INGEST_BUDGET_MS: i64 = 100;
@@ -35,11 +35,26 @@ pub(super) fn ingest(
     let mut fields = Fields::of(node, &what, problems)?;
     let topic = fields.require("topic", problems).and_then(|node| topic(node, &what, problems));
     let on_failure = word(&mut fields, "on_failure", &["refuse", "pass"], problems);
-    let on_error = word(&mut fields, "on_error", &["refuse", "skip"], problems);
+    let on_error = fields.take("on_error").map(|node| ingest_on_error(node, &what, problems));
     let on_failure = if on_failure == Some("pass") { OnFailure::Pass } else { OnFailure::Refuse };
-    let on_error = if on_error == Some("skip") { OnErrorSpec::Skip } else { OnErrorSpec::Stop };
+    let on_error = on_error.flatten().unwrap_or(OnErrorSpec::Stop);
     let budget = (INGEST_BUDGET_MS, on_failure);
     finish(name, place, Position::Ingest, fields, topic, on_error, budget, problems)
+}
+
+/// None, if it is none of the policies.
+fn ingest_on_error(node: &Node, what: &str, problems: &mut Problems) -> Option<OnErrorSpec> {
+    match &node.value {
+        Value::String(word) if word == "refuse" => Some(OnErrorSpec::Stop),
+        Value::String(word) if word == "skip" => Some(OnErrorSpec::Skip),
+        Value::Map(_) => on_error(node, what, problems),
+        _ => {
+            let message = format!("\"on_error\" of {what} is none of the policies");
+            let remedy = "write \"refuse\", \"skip\" or \"{dead_letter: TOPIC}\"".to_owned();
+            problems.error(node.place, message, Some(remedy));
+            None
+        }
+    }
 }
 
 pub(super) fn view(
@@ -52,8 +67,8 @@ pub(super) fn view(
     let what = format!("view {name:?}");
     let mut fields = Fields::of(node, &what, problems)?;
     let topic = fields.require("from", problems).and_then(|node| topic(node, &what, problems));
-    let on_error = word(&mut fields, "on_error", &["skip", "stop"], problems);
-    let on_error = if on_error == Some("stop") { OnErrorSpec::Stop } else { OnErrorSpec::Skip };
+    let policy = word(&mut fields, "on_error", &["skip", "stop"], problems);
+    let on_error = if policy == Some("stop") { OnErrorSpec::Stop } else { OnErrorSpec::Skip };
     // What the plugin did not look at is never shown.
     let budget = (VIEW_BUDGET_MS, OnFailure::Refuse);
     finish(name, place, Position::View, fields, topic, on_error, budget, problems)
@@ -96,6 +111,7 @@ fn finish(
         group: String::new(),
         parallelism: u32::try_from(parallelism).unwrap_or(1),
         on_error,
+        retry: RetryPolicy::default(),
         compression: Compression::None,
     })
 }

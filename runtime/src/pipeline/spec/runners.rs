@@ -12,7 +12,7 @@ use super::{
 use crate::batch::Position;
 use crate::grants::{Grants, HostGrant, HostGrantError};
 use crate::runner::RunnerKind;
-use crate::stage::PARALLELISM_MAX;
+use crate::stage::{PARALLELISM_MAX, RetryPolicy};
 
 /// Hosts that a plugin is granted.
 const HOSTS_MAX: usize = 64;
@@ -72,6 +72,7 @@ pub(super) fn runner(
         group,
         parallelism: parallelism.and_then(|parallelism| u32::try_from(parallelism).ok()).unwrap_or(1),
         on_error: on_error?,
+        retry: RetryPolicy::default(),
         compression,
     })
 }

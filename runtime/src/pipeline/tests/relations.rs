@@ -53,6 +53,33 @@ fn relations_to_other_pipelines_are_checked() {
     );
 }
 
+/// A producer would wait for one ingest that waits for another.
+#[test]
+fn the_letters_of_an_ingest_go_where_no_ingest_stands() {
+    let letters = "on_error: {dead_letter: rejected}";
+    let ingest = |name: &str, topic: &str, more: &str| {
+        format!(
+            "pipeline: {name}\nplugins: {{p: identity.wasm}}\ningests:\n  {name}: {{topic: {topic}, plugin: p, {more}}}\n"
+        )
+    };
+    let writer = ingest("writer", "raw", letters);
+    assert_eq!(messages(&validated_beside(&[], &writer)), ["topic \"rejected\" does not exist"]);
+    let reader = ingest("reader", "rejected", "");
+    let expect =
+        "ingest \"reader\" stands in front of \"rejected\", where the dead letters of ingest \"writer\" go";
+    for (other, own) in [(&reader, &writer), (&writer, &reader)] {
+        let found = validated_beside(&[other], own);
+        assert!(messages(&found).contains(&expect), "{:?}", messages(&found));
+    }
+    let itself = ingest("itself", "rejected", letters);
+    let found = validated_beside(&[], &itself);
+    assert!(
+        messages(&found).iter().any(|message| message.contains("stands in front of")),
+        "{:?}",
+        found.problems
+    );
+}
+
 /// Symptom: a stage that read `__consumer_offsets` fed itself, since each commit is a record of it. Fix: topics of
 /// the broker's own are refused wherever a topic is named.
 #[test]

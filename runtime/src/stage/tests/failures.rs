@@ -81,10 +81,31 @@ async fn a_retry_is_tried_again() {
             (if (result i32) (i32.lt_u (global.get $calls) (i32.const 3))
                 (then (call $err (i32.const 0))) (else (call $ok (i32.const 0) (i32.const 0))))",
     });
-    fixture.apply(vec![fixture.stage(&[guest])]).await;
+    fixture.apply(vec![fixture.stage(std::slice::from_ref(&guest))]).await;
     fixture.until_committed(0, 1).await;
     assert_eq!(fixture.runtime.status()[0].state, StageState::Running);
     fixture.runtime.shutdown().await;
+
+    // As often as the stage says, and no more.
+    let fixture = Fixture::new();
+    fixture.append(0, &["a"]);
+    let backoff = std::time::Duration::from_millis(1);
+    let retry = RetryPolicy { retries: 1, backoff, backoff_max: backoff };
+    fixture.apply(vec![StageSpec { retry, ..fixture.stage(&[guest]) }]).await;
+    let failure = fixture.until_failed().await;
+    assert_eq!(
+        (failure.kind, failure.reason.as_str()),
+        ("retry", "the plugin asks for another try: because")
+    );
+    fixture.runtime.shutdown().await;
+}
+
+#[test]
+fn waits_between_retries_grow_up_to_their_limit() {
+    let policy = RetryPolicy::default();
+    let waits: Vec<u128> =
+        [0, 1, 2, 6, 7, 40, u32::MAX].map(|retry| policy.backoff(retry).as_millis()).into();
+    assert_eq!(waits, [100, 200, 400, 6400, 10_000, 10_000, 10_000]);
 }
 
 #[tokio::test]
