@@ -49,6 +49,7 @@ const GUESTS: [Guests; 2] = [
             "http-caller",
             "conformance-batch",
             "conformance-asking",
+            "conformance-calling",
             "conformance-lent",
             "conformance-sink",
             "conformance-source",

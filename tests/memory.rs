@@ -17,7 +17,7 @@ use millstream_runtime::pipeline::Pipeline;
 use millstream_runtime::runner::{RunnerKind, RunnerSpec};
 use millstream_runtime::runtime::Runtime;
 use millstream_runtime::stage::memory::MemoryCluster;
-use millstream_runtime::stage::{OnError, RuntimeMetrics, StagePlugin, StageSpec};
+use millstream_runtime::stage::{OnError, RetryPolicy, RuntimeMetrics, StagePlugin, StageSpec};
 use peak_alloc::PeakAlloc;
 use prometheus_client::registry::Registry;
 
@@ -78,6 +78,7 @@ async fn typed_records_take_no_more_than_their_plugin_may() {
             group: "g".to_owned(),
             parallelism: 1,
             on_error: OnError::DeadLetter("dead".into()),
+            retry: RetryPolicy::default(),
             compression: Compression::None,
         };
         cluster.append("in", 0, &batch());

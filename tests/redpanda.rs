@@ -19,7 +19,9 @@ use millstream_runtime::pipeline::{
 };
 use millstream_runtime::runtime::Runtime;
 use millstream_runtime::stage::memory::MemoryCluster;
-use millstream_runtime::stage::{OnError, RuntimeMetrics, StageFailure, StagePlugin, StageSpec, StageState};
+use millstream_runtime::stage::{
+    OnError, RetryPolicy, RuntimeMetrics, StageFailure, StagePlugin, StageSpec, StageState,
+};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +85,7 @@ impl Fixture {
             group: "test.stage".to_owned(),
             parallelism: 1,
             on_error: OnError::Stop,
+            retry: RetryPolicy::default(),
             compression: Compression::None,
         }
     }

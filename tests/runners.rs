@@ -24,8 +24,8 @@ use millstream_runtime::runtime::{Applied, Runtime};
 use millstream_runtime::stage::letter_headers::{OFFSET, PLUGIN, REASON};
 use millstream_runtime::stage::memory::MemoryCluster;
 use millstream_runtime::stage::{
-    OnError, PortError, RuntimeMetrics, StageFailure, StagePlugin, StageSpec, StageState, StageStatus,
-    TapFate, TapFilter, TapSide, TopicPartition,
+    OnError, PortError, RetryPolicy, RuntimeMetrics, StageFailure, StagePlugin, StageSpec, StageState,
+    StageStatus, TapFate, TapFilter, TapSide, TopicPartition,
 };
 use prometheus_client::registry::Registry;
 
@@ -77,6 +77,7 @@ impl Fixture {
             group: "g".to_owned(),
             parallelism: 1,
             on_error,
+            retry: RetryPolicy::default(),
             compression: Compression::None,
         }
     }

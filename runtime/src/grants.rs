@@ -100,12 +100,13 @@ pub enum Capability {
 impl Capability {
     /// What an import asks for; none if that needs no grant, or can't be had at all.
     pub(crate) fn of_import(import: &str) -> Option<Self> {
-        const NAMES: [(&str, Capability); 7] = [
+        const NAMES: [(&str, Capability); 8] = [
             ("millstream:plugin/consumer@", Capability::Consumer),
             ("millstream:plugin/producer@", Capability::Producer),
             ("millstream:plugin/positions@", Capability::Positions),
             ("millstream:plugin/secrets@", Capability::Secrets),
             ("millstream:plugin/files@", Capability::Files),
+            ("millstream:plugin/http@", Capability::Http),
             ("wasi:http/types@", Capability::Http),
             ("wasi:http/outgoing-handler@", Capability::Http),
         ];
@@ -120,7 +121,7 @@ impl Capability {
             Self::Positions => "positions",
             Self::Secrets => "secrets",
             Self::Files => "files",
-            Self::Http => "wasi:http",
+            Self::Http => "http",
         }
     }
 

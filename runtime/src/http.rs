@@ -44,7 +44,7 @@ const LOOKUPS_MAX: usize = 16;
 const ADDRESSES_MAX: usize = 8;
 /// The first line and the headers of a message, in either direction.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
-const REQUEST_BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+pub(crate) const REQUEST_BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const RESPONSE_BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// How long the parts of an exchange may take, and how large bodies may be. Plugins can lower the first three.

@@ -4,7 +4,8 @@
 #   MILLSTREAM=/path/to/millstream BOOTSTRAP=127.0.0.1:9092 MILLSTREAM_ADMIN=127.0.0.1:9644 \
 #     tests/languages/run.sh [LANGUAGE[-ROLE] ...]
 #
-# Languages: rust js python c go; roles: transform source sink; without arguments, all of them. Toolchains are installed with their own package managers, into
+# Languages: rust js python c go; roles: transform source sink, and in js and python webhook; without arguments, all of them.
+# Toolchains are installed with their own package managers, into
 # $LANGUAGES_CACHE where they let themselves be. The last line is "N passed, N failed"; the exit code is 0 only if
 # nothing failed.
 set -uo pipefail
@@ -21,7 +22,7 @@ unset CARGO_TARGET_DIR RUSTFLAGS
 
 roles=(transform source sink)
 wanted=("$@")
-[ ${#wanted[@]} -gt 0 ] || wanted=(rust js python c go)
+[ ${#wanted[@]} -gt 0 ] || wanted=(rust js js-webhook python python-webhook c go)
 plugins=()
 for one in "${wanted[@]}"; do
   case $one in
@@ -77,6 +78,22 @@ does_transform() {
   eventually has_all "$name.out" "$(wc -l < "$work/expected")"
   "$MILLSTREAM" consume --topic "$name.out" --from beginning --until-end > "$work/$name.out"
   cmp "$work/expected" "$work/$name.out"
+
+  # The same in front of a topic, and behind one.
+  sed -i "s/^topics:/topics:\n  $name.checked: {partitions: 1}/" pipeline.yaml
+  cat >> pipeline.yaml <<EOF
+ingests:
+  check: {topic: $name.checked, plugin: $name, config: {contains: '$contains', mask: '$mask'}, budget_ms: 9000}
+views:
+  $name.seen: {from: $name.in, plugin: $name, config: {contains: '$contains', mask: '$mask'}, budget_ms: 9000}
+EOF
+  "$MILLSTREAM" plugin deploy
+  "$MILLSTREAM" produce --topic "$name.checked" < "$input"
+  local topic
+  for topic in checked seen; do
+    "$MILLSTREAM" consume --topic "$name.$topic" --from beginning --until-end > "$work/$name.$topic"
+    cmp "$work/expected" "$work/$name.$topic"
+  done
 }
 
 # It is swapped in the middle, and goes on where it was.
@@ -110,13 +127,34 @@ assert found == [len(lines), sum(lengths)], found
 assert max(poll["longest"] for poll in polls) == max(lengths)' "$input"
 }
 
+# A sink that calls a host, which this is.
+does_webhook() {
+  local received=$work/$name.received port
+  python3 "$here/webhook/server.py" "$received" "$work/$name.port" &
+  trap 'kill $! 2>/dev/null || true' EXIT
+  eventually test -s "$work/$name.port"
+  port=$(cat "$work/$name.port")
+  sed -i "s|at_most: 500 .*|url: http://127.0.0.1:$port/hook|; s|^    to: .*||
+    s|^    file: .*|&\n    grants: {http: ['http://127.0.0.1:$port']}|" pipeline.yaml
+  "$MILLSTREAM" plugin deploy
+  "$MILLSTREAM" produce --topic "$name.in" < "$input"
+  eventually delivered "$received"
+}
+
+delivered() { [ "$(wc -l < "$1")" -ge "$(wc -l < "$input")" ] && cmp "$input" "$1"; }
+
 # From nothing to a live plugin, and what it makes of the input.
 goes_live() {
   local language=${1%-*} role=${1#*-} name=$1-$run_id
   "tools_$language"
   cd "$work"
-  "$MILLSTREAM" plugin new "$name" --lang "$language" --role "$role"
+  "$MILLSTREAM" plugin new "$name" --lang "$language" --role "${role/webhook/sink}"
   cd "$name"
+  if [ "$role" = webhook ]; then
+    cp "$here"/webhook/plugin.* .
+    cp "$here/webhook/cases.yaml" cases/summary.yaml
+    sed -i 's/import producer;/import http;/' wit/plugin.wit
+  fi
   share "$language"
   time "$MILLSTREAM" plugin build
   keep "$language"

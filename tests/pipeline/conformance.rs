@@ -11,8 +11,12 @@ mod seen;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, ProducerContext};
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use self::kit::{Case, Place};
 use self::seen::Seen;
+use super::http::{Seen as Asked, Server};
 use super::*;
 
 const PIPELINE: &str = "conformance";
@@ -21,6 +25,30 @@ const PIPELINE: &str = "conformance";
 struct Bench {
     node: Node,
     lent: TempDir,
+    server: Server,
+}
+
+/// As the kit describes it.
+fn answer(mut stream: TcpStream, seen: &Asked) {
+    let mut line = seen.head.split(' ');
+    let (method, path) = (line.next().unwrap_or_default(), line.next().unwrap_or_default());
+    let asked = seen.head.lines().find_map(|line| line.strip_prefix("x-asked: ")).unwrap_or_default();
+    let (status, body) = match path {
+        "/404" => ("404 Not Found", String::new()),
+        "/large" => ("200 OK", "x".repeat(5 << 20)),
+        // Until the other side gives up.
+        "/silent" => {
+            let _ = stream.read(&mut [0]);
+            return;
+        }
+        _ => ("200 OK", seen.body.clone()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nX-Seen: {method} {path} {asked}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    // Who has read enough hangs up.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
 }
 
 impl Bench {
@@ -34,7 +62,8 @@ impl Bench {
         let settings = Settings::default()
             .with("plugin.secrets.dir", &dir("secrets"))
             .with("plugin.files.dirs", &dir("files"));
-        Self { node: Node::start_with(settings), lent }
+        let server = Server::looking(|stream, _, seen| answer(stream, seen));
+        Self { node: Node::start_with(settings), lent, server }
     }
 
     /// Writes what the case grants, and says how its pipeline names it.
@@ -49,7 +78,7 @@ impl Bench {
         }
         let path = |name: &String| (name.clone(), json!(format!("{}/{name}", case.id)));
         let files: serde_json::Map<String, Value> = case.files.keys().map(path).collect();
-        json!({"files": files, "secrets": case.secrets.keys().collect::<Vec<_>>()})
+        json!({"files": files, "secrets": case.secrets.keys().collect::<Vec<_>>(), "http": case.hosts})
     }
 
     /// A pipeline of these cases.
@@ -80,7 +109,7 @@ impl Bench {
             pipeline[section][name] = part;
         }
         // JSON is YAML.
-        pipeline_file(&pipeline.to_string())
+        pipeline_file(&pipeline.to_string().replace("SERVER", &self.server.address.to_string()))
     }
 }
 

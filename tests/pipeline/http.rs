@@ -15,19 +15,24 @@ const HTTP_POLL: &str = env!("GUEST_HTTP_POLL");
 
 /// A request, as a server saw it.
 #[derive(Clone, Debug, Default)]
-struct Seen {
-    head: String,
-    body: String,
+pub(super) struct Seen {
+    pub(super) head: String,
+    pub(super) body: String,
 }
 
 /// Answers each request on a thread of its own.
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl Server {
     fn start(answer: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> Self {
+        Self::looking(move |stream, number, _| answer(stream, number))
+    }
+
+    /// `answer` gets the request's number, from 1, and the request.
+    pub(super) fn looking(answer: impl Fn(TcpStream, usize, &Seen) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
         let address = listener.local_addr().expect("it is bound");
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
@@ -39,10 +44,10 @@ impl Server {
                     let request = request(&stream);
                     let number = {
                         let mut all = all.lock().expect("nobody panics with it");
-                        all.push(request);
+                        all.push(request.clone());
                         all.len()
                     };
-                    answer(stream, number);
+                    answer(stream, number, &request);
                 });
             }
         });
@@ -337,7 +342,7 @@ fn without_a_grant_no_pipeline_and_no_version_calls_anybody() {
     let (_dir, file) = caller("{}", &json!({ "urls": [] }));
     let refused = apply(&node, &file);
     let told = format!("{}{}", refused.stdout, refused.stderr);
-    assert!(!refused.status.success() && told.contains("imports wasi:http"), "{told}");
+    assert!(!refused.status.success() && told.contains("imports http, which is not granted"), "{told}");
     assert!(told.contains(remedy), "{told}");
     // A plugin that never did.
     let lent = TempDir::new().unwrap();

@@ -83,12 +83,13 @@ const GRANTED: [&str; 11] = [
 ];
 
 /// What producer and consumer plugins may import beside; some of it, if it is granted to them.
-const GRANTED_TO_RUN: [&str; 7] = [
+const GRANTED_TO_RUN: [&str; 8] = [
     "millstream:plugin/timers@",
     "millstream:plugin/producer@",
     "millstream:plugin/consumer@",
     "millstream:plugin/positions@",
     "millstream:plugin/files@",
+    "millstream:plugin/http@",
     // What they ask for; nothing that asks them.
     "wasi:http/types@0.2.",
     "wasi:http/outgoing-handler@0.2.",

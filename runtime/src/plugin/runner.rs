@@ -1,6 +1,7 @@
 //! A live producer or consumer plugin: one Store, whose `run` goes on until the plugin returns or is ended.
 
 mod http;
+mod http_calls;
 mod imports;
 mod references;
 mod resources;
@@ -300,6 +301,7 @@ pub(crate) fn link_runner(linker: &mut Linker<RunnerState>) -> Result<()> {
     imports::producer::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
     imports::consumer::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
     imports::positions::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
+    imports::http::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
     imports::files::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)?;
     imports::secrets::add_to_linker::<_, HasSelf<RunnerState>>(linker, |state| state)
 }

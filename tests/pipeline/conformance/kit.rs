@@ -44,6 +44,8 @@ pub(super) struct Case {
     pub(super) files: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
     pub(super) refused: Option<String>,
     pub(super) state: Option<String>,
     pub(super) kind: Option<String>,
@@ -104,6 +106,7 @@ impl Case {
             "source" => env!("GUEST_CONFORMANCE_SOURCE"),
             "lent" => env!("GUEST_CONFORMANCE_LENT"),
             "asking" => env!("GUEST_CONFORMANCE_ASKING"),
+            "calling" => env!("GUEST_CONFORMANCE_CALLING"),
             other => panic!("{}: there is no component {other}", self.name),
         }
     }

@@ -93,10 +93,7 @@ async fn a_retry_is_tried_again() {
     let retry = RetryPolicy { retries: 1, backoff, backoff_max: backoff };
     fixture.apply(vec![StageSpec { retry, ..fixture.stage(&[guest]) }]).await;
     let failure = fixture.until_failed().await;
-    assert_eq!(
-        (failure.kind, failure.reason.as_str()),
-        ("retry", "the plugin asks for another try: because")
-    );
+    assert_eq!((failure.kind, failure.reason.ends_with("again: because")), ("retry", true), "{failure:?}");
     fixture.runtime.shutdown().await;
 }
 

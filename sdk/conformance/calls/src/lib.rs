@@ -9,6 +9,7 @@ mod arguments;
 mod consumer;
 mod files;
 mod host;
+mod http;
 mod positions;
 mod producer;
 mod secrets;
@@ -25,6 +26,7 @@ use self::bindings::millstream::plugin::{log, producer as host_producer, timers 
 pub use consumer::make as consumer;
 pub use files::make as files;
 pub use host::make as host;
+pub use http::make as http;
 pub use positions::make as positions;
 pub use producer::make as producer;
 pub use secrets::make as secrets;

@@ -1,0 +1,146 @@
+//! The contract's own `http`: a request and its response in one call, over what `wasi:http` goes over.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use ::http::{HeaderName, HeaderValue, Method, Request, Uri};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Full};
+use wasmtime_wasi_http::{Error as SendError, WasiBody, WasiHttpHooks as _};
+
+use super::RunnerState;
+use crate::http::{REQUEST_BODY_BYTES_MAX, STOPPING};
+use crate::plugin::bindings::imports::http;
+
+/// A whole response is in the node's memory before it is in the plugin's.
+const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// They say how a message is sent: a server and we must not differ about where it ends.
+const OWN_HEADERS: [&str; 9] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
+impl http::Host for RunnerState {
+    async fn send(&mut self, request: http::Request) -> Result<http::Response, http::Error> {
+        let time_max = request.timeout_ms.map(|millis| Duration::from_millis(millis.into()));
+        let request = made(request).map_err(http::Error::Invalid)?;
+        self.host.begin_time();
+        self.end_turn(false);
+        self.settle().await;
+        let half = self.host.limiter.memory_bytes_max() / 2;
+        let bytes_max = usize::try_from(half).unwrap_or(usize::MAX).min(RESPONSE_BYTES_MAX);
+        let exchange = self.exchange(request, bytes_max);
+        let answered = match time_max {
+            None => exchange.await,
+            Some(time_max) => match tokio::time::timeout(time_max, exchange).await {
+                Ok(answered) => answered,
+                Err(_) => {
+                    Err(http::Error::Unavailable(format!("it took longer than {} ms", time_max.as_millis())))
+                }
+            },
+        };
+        self.turn.begin(0);
+        match answered {
+            Err(_) if self.session.stop().is_cancelled() => Err(http::Error::Stopping),
+            answered => answered,
+        }
+    }
+}
+
+impl RunnerState {
+    async fn exchange(
+        &mut self,
+        request: Request<WasiBody>,
+        bytes_max: usize,
+    ) -> Result<http::Response, http::Error> {
+        let sent = self.http.requests.send_request(request, None, Box::new(async { Ok(()) }));
+        let (response, moving) = Box::into_pin(sent).await.map_err(of_send)?;
+        let (head, body) = response.into_parts();
+        let mut read = std::pin::pin!(whole(body, bytes_max));
+        let body = tokio::select! {
+            biased;
+            body = &mut read => body?,
+            // It has all that the connection brought.
+            _ = Box::into_pin(moving) => read.await?,
+        };
+        let header = |(name, value): (&HeaderName, &HeaderValue)| http::Header {
+            name: name.as_str().to_owned(),
+            value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        };
+        let headers = head.headers.iter().map(header).collect();
+        Ok(http::Response { status: head.status.as_u16(), headers, body })
+    }
+}
+
+/// The error says what is wrong with it.
+fn made(request: http::Request) -> Result<Request<WasiBody>, String> {
+    let http::Request { method, url, headers, body, timeout_ms: _ } = request;
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is no method"))?;
+    let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(format!("{url:?} begins with neither https:// nor http://"));
+    }
+    let bytes = body.as_ref().map_or(0, |body| body.len() as u64);
+    if bytes > REQUEST_BODY_BYTES_MAX {
+        return Err(format!("a body of {bytes} bytes: {REQUEST_BODY_BYTES_MAX} at most"));
+    }
+    let body: WasiBody = match body {
+        None => Empty::new().map_err(never).boxed_unsync(),
+        Some(body) => Full::new(Bytes::from(body)).map_err(never).boxed_unsync(),
+    };
+    let mut request = Request::new(body);
+    (*request.method_mut(), *request.uri_mut()) = (method, uri);
+    for http::Header { name, value } in headers {
+        let key: HeaderName = name.parse().map_err(|_| format!("{name:?} is no name of a header"))?;
+        if OWN_HEADERS.contains(&key.as_str()) {
+            return Err(format!("the header {key} is the host's"));
+        }
+        // The value may be a secret's.
+        let value =
+            value.parse().map_err(|_| format!("the value of the header {key} has control characters"))?;
+        request.headers_mut().append(key, value);
+    }
+    Ok(request)
+}
+
+fn never(never: Infallible) -> SendError {
+    match never {}
+}
+
+async fn whole(mut body: WasiBody, bytes_max: usize) -> Result<Vec<u8>, http::Error> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(of_send)?.into_data() else { continue };
+        if whole.len() + data.len() > bytes_max {
+            let reason = format!("the response has more than {bytes_max} bytes; wasi:http reads larger ones");
+            return Err(http::Error::Invalid(reason));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole)
+}
+
+fn of_send(error: SendError) -> http::Error {
+    let text = match &error {
+        SendError::InternalError(Some(text)) => text.clone(),
+        other => other.to_string(),
+    };
+    match error {
+        SendError::InternalError(Some(text)) if text == STOPPING => http::Error::Stopping,
+        SendError::HttpRequestDenied | SendError::DestinationIpProhibited => http::Error::NotGranted(text),
+        SendError::HttpRequestMethodInvalid
+        | SendError::HttpRequestUriInvalid
+        | SendError::HttpRequestHeaderSectionSize(_)
+        | SendError::HttpRequestBodySize(_)
+        | SendError::HttpResponseBodySize(_) => http::Error::Invalid(text),
+        _ => http::Error::Unavailable(text),
+    }
+}
