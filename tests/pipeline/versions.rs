@@ -70,6 +70,56 @@ fn versions_are_swapped_under_load_and_nothing_is_lost_or_doubled() {
     assert_eq!(active(&node), 1);
 }
 
+/// Built with the SDK of contract 0.1, and never again: what is deployed once runs for ever, in each place, beside versions of
+/// later contracts and after a restart.
+#[test]
+fn plugins_of_the_first_contract_are_deployed_swapped_and_go_on() {
+    let old = |name: &str| {
+        super::text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract-0.1").join(name))
+    };
+    let (filter, typed) = (old("filter.wasm"), old("identity_typed.wasm"));
+    let pipeline = format!(
+        "pipeline: p\ntopics: {{in: {{partitions: 1}}, out: {{partitions: 1}}}}\nplugins:\n  f: {{file: \
+         {filter}, config: {{header: none, action: drop, equals: x}}}}\n  t: {typed}\nstages:\n  s: {{from: in, \
+         plugins: [f, t], to: out}}\ningests:\n  i: {{topic: in, plugin: t}}\nviews:\n  v: {{from: in, plugin: f}}\n"
+    );
+    let node = Node::start();
+    let (_dir, file) = pipeline_file(&pipeline);
+    succeed(&apply(&node, &file));
+    let mut sent = 0;
+    let mut passes = |node: &Node| {
+        sent += 1;
+        let producer = producer(&node.bootstrap());
+        produce(&producer, "in", &sent.to_string());
+        producer.flush(PATIENCE).expect("everything is acknowledged");
+        assert!(until(|| stored(node, "out") == sent), "{:#}\n{}", status(node), node.stderr());
+        assert_eq!((read(node, "in").len(), read(node, "v").len()), (sent, sent));
+    };
+    passes(&node);
+    let contracts = |node: &Node| -> Vec<String> {
+        let status = status(node);
+        let plugins = stage_of(&status, "s")["plugins"].as_array().expect("plugins").clone();
+        plugins.iter().map(|plugin| plugin["contract"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    assert_eq!(contracts(&node), ["0.1", "0.1"]);
+    let node = node.kill().start();
+    passes(&node);
+    // Another one comes and goes.
+    succeed(&plugin(&node, &["deploy", "p/f", FILTER, "--config", &config(2), "--json"]));
+    passes(&node);
+    assert_eq!(contracts(&node), ["0.2", "0.1"]);
+    succeed(&plugin(&node, &["rollback", "p/f", "--json"]));
+    passes(&node);
+    assert_eq!(contracts(&node), ["0.1", "0.1"]);
+    let node = node.stop().start();
+    passes(&node);
+    // One in the other's place: deployed anew, as a version of a plugin that was of the later contract.
+    succeed(&plugin(&node, &["deploy", "p/t", env!("GUEST_IDENTITY"), "--json"]));
+    succeed(&plugin(&node, &["deploy", "p/t", &typed, "--json"]));
+    passes(&node);
+    assert_eq!(contracts(&node), ["0.1", "0.1"]);
+}
+
 #[test]
 fn a_version_that_crashes_is_taken_back_and_stays_so() {
     let node = Node::start();
@@ -163,4 +213,68 @@ fn a_plugin_that_is_put_into_the_watched_directory_is_deployed() {
     let node = node.stop().start();
     assert!(until(|| stage_of(&status(&node), "s")["state"] == "running"), "{:#}", status(&node));
     assert_eq!(active(&node), 2, "a node that starts has nothing to deploy");
+}
+
+/// Whoever produces through an ingest sees nothing of a swap; a canary on some partitions, and a version that crashes, are
+/// seen there alone.
+#[test]
+fn an_ingest_is_swapped_under_load_and_tried_on_some_partitions() {
+    const RECORDS: usize = 10_000;
+    let node = Node::start();
+    let text = "pipeline: p\ntopics: {in: {partitions: 2}}\nplugins:\n  f:\n    file: FILE\n    config: CONFIG\ningests:\n  \
+                s: {topic: in, plugin: f, budget_ms: 5000}\n";
+    let (_dir, file) = pipeline_file(&text.replace("FILE", FILTER).replace("CONFIG", &config(1)));
+    succeed(&apply(&node, &file));
+    let bootstrap = node.bootstrap();
+    let load = std::thread::spawn(move || {
+        let producer = producer(&bootstrap);
+        for number in 0..RECORDS {
+            produce(&producer, "in", &number.to_string());
+            if number % 100 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
+        producer.flush(PATIENCE).expect("everything is acknowledged");
+    });
+    for version in 2..=8 {
+        let deployed =
+            succeed(&plugin(&node, &["deploy", "p/f", FILTER, "--config", &config(version), "--json"]));
+        assert_eq!(deployed["swapped"], json!(["s"]), "{deployed}");
+    }
+    load.join().expect("the load goes on to its end");
+    let mut found: Vec<usize> = read(&node, "in").iter().map(|value| value.parse().unwrap()).collect();
+    found.sort_unstable();
+    assert!(found.into_iter().eq(0..RECORDS), "each record is there once");
+
+    // One that keeps nothing, on partition 1.
+    let nothing = r#"{"header": "none", "equals": "x"}"#;
+    succeed(&plugin(&node, &["deploy", "p/f", FILTER, "--config", nothing, "--partitions", "1", "--json"]));
+    let producer = producer(&node.bootstrap());
+    let kept = |values: &[(&str, i32)]| {
+        for (value, partition) in values {
+            producer
+                .send(BaseRecord::<(), str>::to("in").payload(*value).partition(*partition))
+                .expect("there is room");
+        }
+        producer.flush(PATIENCE).expect("everything is acknowledged");
+        // A partition may end with what is not there.
+        let all = [
+            "consume",
+            "--bootstrap",
+            &node.bootstrap(),
+            "--topic",
+            "in",
+            "--from",
+            "beginning",
+            "--until-end",
+        ];
+        let found = millstream(&all).stdout;
+        let is_kept = |(value, _): &(&str, i32)| found.lines().any(|found| found == *value);
+        values.iter().map(is_kept).collect::<Vec<bool>>()
+    };
+    assert_eq!(kept(&[("a", 0), ("b", 1)]), [true, false]);
+    assert_eq!(succeed(&plugin(&node, &["promote", "p/f", "--json"]))["version"], 9);
+    assert_eq!(kept(&[("c", 0)]), [false]);
+    succeed(&plugin(&node, &["rollback", "p/f", "--json"]));
+    assert_eq!(kept(&[("d", 0), ("e", 1)]), [true, true]);
 }
