@@ -1,31 +1,6 @@
 //! The admin listener: HTTP for pipelines, plugins, status, health and metrics. Loopback unless told otherwise.
 //!
-//! | method and path | body | answer |
-//! | --- | --- | --- |
-//! | `GET /healthz` | | 200 while the process lives |
-//! | `GET /readyz` | | 200 while it serves |
-//! | `GET /metrics` | | Prometheus' text format |
-//! | `GET /v1/status` | | the node and its stages, JSON |
-//! | `GET /v1/logs` | see [`logs`] | lines that plugins have logged, JSON; waits for them if asked to |
-//! | `GET /v1/tap` | see [`tap`] | what passes a stage, for as long as somebody reads it; 404 if there is no such stage |
-//! | `GET /v1/topics` | | topic names and their partition counts, JSON |
-//! | `GET /v1/plugins` | | the uploaded plugins, JSON |
-//! | `PUT /v1/plugins/{sha256}` | a component; its signature's file, in base64, as header `millstream-signature` | 204; 422 if it can be no plugin, hashes to something else, or is not signed as the node asks |
-//! | `GET /v1/pipelines` | | names, JSON |
-//! | `POST /v1/pipelines/validate` | `ApplyRequest`, JSON | the problems, JSON |
-//! | `POST /v1/pipelines` | `ApplyRequest`, JSON | what was done; 422 with the problems |
-//! | `DELETE /v1/pipelines/{name}` | | what was stopped; 404 if there is none |
-//! | `GET /v1/versions` | | from pipeline to plugin to its versions, JSON |
-//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/deploy` | `DeployRequest`, JSON | what was done; 202 if the version waits for approval; 404, 409, 422 |
-//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/promote` | | the same |
-//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/rollback` | `RollbackRequest`, JSON | the same |
-//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/approve` | `ApproveRequest`, JSON | the same |
-//! | `POST /v1/pipelines/{pipeline}/plugins/{plugin}/reject` | `RejectRequest`, JSON | the same |
-//!
-//! Requests of web pages from elsewhere are refused with 403: see [`guard`].
-//!
-//! Errors are `{"error": TEXT}`, with `"problems"` where a pipeline has them. 503 is the answer to what may work later.
-//! An upload stays if a pipeline that names it is applied; of the others the latest stay.
+//! `docs/ADMIN.md` says what it serves.
 
 mod body;
 mod guard;

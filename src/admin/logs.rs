@@ -1,14 +1,4 @@
 //! `GET /v1/logs`: lines that plugins have logged.
-//!
-//! | parameter | |
-//! | --- | --- |
-//! | `pipeline`, `stage`, `plugin` | whose lines |
-//! | `newest=N` | the last N of them, at most 1000; 100 if neither is given |
-//! | `after=SEQ` | those behind that number, the oldest first |
-//! | `wait_ms=MS` | with `after`: if there are none, wait so long for one, at most 30 s |
-//!
-//! The answer has `lines`, `after` for the next question, and `lost`: lines that were there and are not kept any more.
-//! With another `begun_ms` the node has been started anew, and numbers begin at 1 again.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,14 +1,4 @@
 //! `GET /v1/tap`: records as they pass a stage, an ingest or a view.
-//!
-//! | parameter | |
-//! | --- | --- |
-//! | `pipeline`, `stage` | where |
-//! | `side` | `in` or `out`; both if it is not given |
-//! | `partition`, `key`, `value_contains` | only such records; of outputs, the partition that they go to |
-//! | `fate` | only records that come in, and became that: `passed`, `dropped`, `skipped`, `dead_lettered`, `refused` |
-//!
-//! The answer goes on until the client leaves. Each line is a JSON object: a record, `{"missed": N}` for those that came
-//! faster than they were read, or `{"over": TEXT}` as the last one; an empty line says that nothing has happened.
 
 use std::sync::Arc;
 use std::time::Duration;
