@@ -221,7 +221,7 @@ fn pipeline_failed(error: PipelineError) -> Response {
 fn check_failed(error: &CheckError) -> StatusCode {
     match error {
         CheckError::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        CheckError::Thread(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        CheckError::Thread(_) | CheckError::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -25,10 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::stage::StageShared;
 
-pub use answer::{InlineAnswer, InlineError, InlineRecord, InlineRecords};
+pub use answer::{InlineAnswer, InlineError, InlineRecord, InlineRecords, LettersFault};
 pub use spec::{InlineSpec, OnFailure};
 
-pub(crate) use letters::LetterBox;
+pub(crate) use letters::{LetterBox, Postman};
 
 use worker::{Bench, Job};
 
@@ -59,6 +59,8 @@ pub(crate) struct RunningInline {
     pub(crate) inline: Inline,
     stop: CancellationToken,
     threads: Vec<JoinHandle<()>>,
+    /// Of an ingest that writes dead letters.
+    postman: Option<Postman>,
 }
 
 impl Inline {
@@ -102,8 +104,9 @@ impl RunningInline {
     pub(crate) fn start(
         spec: InlineSpec,
         shared: Arc<StageShared>,
-        letters: Option<LetterBox>,
+        letters: Option<(LetterBox, Postman)>,
     ) -> std::io::Result<Self> {
+        let (letters, postman) = letters.unzip();
         let spec = Arc::new(spec);
         let (jobs, receiver) = mpsc::channel(JOBS_QUEUED_MAX);
         let stop = CancellationToken::new();
@@ -127,16 +130,24 @@ impl RunningInline {
         }
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { inline: Inline { number, spec, shared, jobs }, stop, threads })
+        Ok(Self { inline: Inline { number, spec, shared, jobs }, stop, threads, postman })
     }
 
-    /// Ends the threads: what they are at is answered, what waits is not.
-    pub(crate) async fn stop(self) {
+    /// What the threads are at is answered, what waits is not.
+    pub(crate) fn cancel(&self) {
         self.stop.cancel();
+    }
+
+    /// Ends the threads.
+    pub(crate) async fn stop(self) {
+        self.cancel();
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(JoinHandle::join));
         if !matches!(joined.await, Ok(Ok(()))) {
             tracing::error!("a thread of an ingest or view panicked");
+        }
+        if let Some(postman) = self.postman {
+            postman.end().await;
         }
     }
 }

@@ -100,6 +100,18 @@ pub enum OutputFault {
     Body(RecordFault),
 }
 
+impl OutputError {
+    /// What the plugin has written into it may be seen by others.
+    pub(crate) fn masked(self, mask: impl FnOnce(&str) -> String) -> Self {
+        match self {
+            Self::Output { output, fault: OutputFault::UnknownTopic(name) } => {
+                Self::Output { output, fault: OutputFault::UnknownTopic(mask(&name)) }
+            }
+            other => other,
+        }
+    }
+}
+
 impl From<VarintError> for OutputFault {
     fn from(error: VarintError) -> Self {
         match error {

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use self::inlines::Inlines;
 use crate::clock::SharedClock;
 use crate::environment::Environment;
-use crate::inline::{Inline, InlineSpec, LetterBox};
+use crate::inline::{Inline, InlineSpec, LetterBox, Postman};
 use crate::pipeline::{Pipeline, PipelineSpec, PluginSource, Problem};
 use crate::plugin::PluginLogs;
 use crate::runner::run_runner;
@@ -238,11 +238,13 @@ impl<F: PortFactory> Runtime<F> {
     }
 
     /// What an ingest or a view has of the node.
-    fn open(&self, spec: &InlineSpec) -> (Arc<StageShared>, Option<LetterBox>) {
+    fn open(&self, spec: &InlineSpec) -> (Arc<StageShared>, Option<(LetterBox, Postman)>) {
         let shared = self.share(spec.stage.clone());
-        let letters = spec.stage.on_error.dead_letter().map(|_| {
-            LetterBox::open(Arc::clone(&shared), Arc::clone(&self.factory), spec.budget, &self.handle)
-        });
+        let letters = spec
+            .stage
+            .on_error
+            .dead_letter()
+            .map(|_| LetterBox::open(Arc::clone(&shared), Arc::clone(&self.factory), &self.handle));
         (shared, letters)
     }
 

@@ -18,7 +18,9 @@ use millstream_broker::hooks::{
 use millstream_broker::metadata::{TopicImage, ViewImage};
 use millstream_record::RecordBody;
 use millstream_runtime::batch::Position;
-use millstream_runtime::inline::{Inline, InlineAnswer, InlineBatch, InlineError, InlineRecords, OnFailure};
+use millstream_runtime::inline::{
+    Inline, InlineAnswer, InlineBatch, InlineError, InlineRecords, LettersFault, OnFailure,
+};
 use millstream_runtime::pipeline::PipelineSpec;
 
 /// What the broker asks. Clones are the same.
@@ -162,9 +164,11 @@ fn is_passing(error: &InlineError) -> bool {
         InlineError::Stopped
         | InlineError::Late { .. }
         | InlineError::NotStarted(_)
-        | InlineError::Letters(_) => true,
+        | InlineError::Letters(LettersFault::Later(_)) => true,
         InlineError::Plugin { error, .. } => error.kind() == "retry",
-        InlineError::Input(_) | InlineError::Answer { .. } => false,
+        InlineError::Input(_) | InlineError::Answer { .. } | InlineError::Letters(LettersFault::Never(_)) => {
+            false
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 //! | `plugin-check`, at most one | whoever waits for the check | it is done; its deadline is over; nobody waits for it any more; the node stops |
 
 use std::io;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +24,8 @@ pub(crate) enum CheckError {
     Busy,
     #[error("start a thread for the check: {0}")]
     Thread(#[source] io::Error),
+    #[error("the check broke off: the node's log says why")]
+    Panicked,
 }
 
 pub(super) struct Checks {
@@ -67,8 +68,10 @@ impl Checks {
         };
         match (outcome, thread) {
             (Ok(checked), _) => Ok(checked),
+            // It has said why on standard error. Whoever asked goes on.
             (Err(_), thread) => {
-                resume_unwind(thread.join().expect_err("only a panic keeps the thread from sending"))
+                drop(thread.join());
+                Err(CheckError::Panicked)
             }
         }
     }

@@ -50,7 +50,18 @@ pub enum InlineError {
     #[error("{0}")]
     NotStarted(String),
     #[error("its dead letters could not be written: {0}")]
-    Letters(String),
+    Letters(LettersFault),
+}
+
+/// Why dead letters are not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LettersFault {
+    /// They may be later.
+    #[error("{0}")]
+    Later(String),
+    /// Their topic does not take them.
+    #[error("{0}")]
+    Never(String),
 }
 
 impl InlineError {
@@ -107,11 +118,12 @@ pub(super) fn answer(
     on_error: &OnError,
 ) -> Result<InlineAnswer, InlineError> {
     let output = chain.output(input);
-    let mut rejected: Vec<_> = output.rejected.iter().map(|r| (r.origin, r.reason.clone())).collect();
+    let mut rejected: Vec<_> = output.rejected.iter().map(|r| (r.origin, &r.reason)).collect();
     rejected.sort_by_key(|(origin, _)| *origin);
     rejected.dedup_by_key(|(origin, _)| *origin);
     if !rejected.is_empty() && *on_error == OnError::Stop {
-        return Ok(InlineAnswer::Rejected(rejected));
+        let rejected = rejected.into_iter().map(|(origin, reason)| (origin, reason.to_string()));
+        return Ok(InlineAnswer::Rejected(rejected.collect()));
     }
     let is_rejected = |origin: u32| rejected.binary_search_by_key(&origin, |(origin, _)| *origin).is_ok();
     let mut records = InlineRecords { rejected: rejected.len(), ..InlineRecords::default() };

@@ -9,7 +9,7 @@ use super::answer::{InlineAnswer, InlineError, InlineRecords, answer};
 use super::spec::OnFailure;
 use super::worker::{Mapped, Worker};
 use crate::batch::{InputBatch, Position};
-use crate::stage::{Chains, OnError, Rejection, Rejections};
+use crate::stage::{Chains, OnError, Rejection};
 
 /// Crashes that are spent on one batch. Beyond them what crashes is left out as a whole: each may take as long as a call
 /// may.
@@ -27,11 +27,11 @@ struct FoundRecords {
     /// Of which deployment.
     generation: u64,
     /// By topic, partition and offset: the plugin's place in the chain, and why.
-    reasons: BTreeMap<(Arc<str>, i32, i64), (usize, String)>,
+    reasons: BTreeMap<(Arc<str>, i32, i64), (usize, Arc<str>)>,
 }
 
 impl Found {
-    fn insert(&self, generation: u64, input: &InputBatch, index: usize, plugin: usize, reason: &str) {
+    fn insert(&self, generation: u64, input: &InputBatch, index: usize, plugin: usize, reason: &Arc<str>) {
         if input.position != Position::View {
             return;
         }
@@ -42,7 +42,7 @@ impl Found {
         if found.reasons.len() < FOUND_MAX {
             let offset = input.offset(&input.records[index]);
             let place = (Arc::clone(&input.topic), input.partition, offset);
-            found.reasons.insert(place, (plugin, reason.to_owned()));
+            found.reasons.insert(place, (plugin, Arc::clone(reason)));
         }
     }
 
@@ -82,7 +82,14 @@ impl Worker {
         let (mut crashes_left, mut whole) = (CRASHES_MAX, InlineRecords::default());
         // Last in, first out: the records keep their order.
         let mut parts = parts_between(input.len(), &found);
-        let mut rejections = found;
+        whole.rejected = found.len();
+        let mut last_rejection = found.last().map(|rejection| Arc::clone(&rejection.reason));
+        // A batch has room for millions of records.
+        let mut rejections = Vec::new();
+        let writes_letters = self.bench.letters.is_some();
+        if writes_letters {
+            rejections.extend(found);
+        }
         while let Some(range) = parts.pop() {
             let part = input.slice(range.clone());
             let chains = self.chains.as_mut().expect("they were started before");
@@ -94,9 +101,14 @@ impl Worker {
                     let mapped = answer(chain, &part, &self.bench.spec.stage.on_error)?;
                     self.show(chain, &part, &mapped);
                     whole.append(&part, mapped);
-                    let start = u32::try_from(range.start).expect("a batch's records are counted by an i32");
-                    let rejected = chain.output(&part).rejected.iter().cloned();
-                    rejections.extend(rejected.map(|r| Rejection { origin: start + r.origin, ..r }));
+                    let rejected = chain.output(&part).rejected;
+                    last_rejection = rejected.last().map(|r| Arc::clone(&r.reason)).or(last_rejection);
+                    if writes_letters {
+                        let start =
+                            u32::try_from(range.start).expect("a batch's records are counted by an i32");
+                        let moved = |r: &Rejection| Rejection { origin: start + r.origin, ..r.clone() };
+                        rejections.extend(rejected.iter().map(moved));
+                    }
                     continue;
                 }
                 Err(failed) => failed,
@@ -112,24 +124,26 @@ impl Worker {
                 parts.push(middle..range.end);
                 parts.push(range.start..middle);
             } else {
-                let reason = error.to_string();
+                let reason: Arc<str> = error.to_string().into();
                 self.show_crashed(chain, &part, plugin, &reason);
                 if range.len() == 1 {
                     self.bench.found.insert(generation, input, range.start, plugin, &reason);
                 }
-                let origins = (0..input.count()).skip(range.start).take(range.len());
-                let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: reason.clone() };
-                rejections.extend(origins.map(rejection));
+                whole.rejected += range.len();
+                if writes_letters {
+                    let origins = (0..input.count()).skip(range.start).take(range.len());
+                    let rejection =
+                        |origin| Rejection { origin, plugin: Some(plugin), reason: Arc::clone(&reason) };
+                    rejections.extend(origins.map(rejection));
+                }
+                last_rejection = Some(reason);
             }
             self.restart(input.partition, plugin).await?;
         }
-        if let Some(last) = rejections.last() {
-            self.bench.shared.set_last_rejection(&last.reason);
+        if let Some(reason) = last_rejection {
+            self.bench.shared.set_last_rejection(&reason);
         }
-        // Each record once, whoever rejected what was made of it.
-        let rejections = Rejections::new(rejections);
-        whole.rejected = rejections.as_slice().len();
-        Ok(Mapped { answer: InlineAnswer::Records(whole), rejections: rejections.as_slice().to_vec() })
+        Ok(Mapped { answer: InlineAnswer::Records(whole), rejections })
     }
 }
 

@@ -10,68 +10,73 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
-use super::answer::InlineError;
+use super::answer::{InlineError, LettersFault};
 use crate::batch::InputBatch;
 use crate::runner::Writing;
 use crate::stage::{
-    Cause, Commit, Original, PARALLELISM_MAX, PortFactory, PortRequest, Rejection, StagePlugin,
-    StagePort as _, StageShared,
+    Cause, Commit, Letter, Original, PARALLELISM_MAX, PortError, PortFactory, PortRequest, Rejection,
+    StagePlugin, StagePort as _, StageShared,
 };
 
 /// What is written at once: no worker posts a second batch before the first one is answered.
 const POSTS_MAX: usize = PARALLELISM_MAX as usize;
+/// A port that is not closed in that time is given up.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Where the workers of a binding post.
-pub(crate) struct LetterBox {
-    posts: mpsc::Sender<Post>,
-    wait_max: Duration,
-}
+pub(crate) struct LetterBox(mpsc::Sender<Post>);
+
+/// The task that writes what is posted. It ends when nobody can post any more.
+pub(crate) struct Postman(JoinHandle<()>);
 
 /// The rejected records of a batch.
 struct Post {
     input: InputBatch,
-    /// With the plugins that rejected them.
-    rejections: Vec<(Rejection, Option<StagePlugin>)>,
-    reply: oneshot::Sender<Result<(), String>>,
+    rejections: Vec<Rejection>,
+    /// The chain that it came through.
+    plugins: Vec<StagePlugin>,
+    reply: oneshot::Sender<Result<(), LettersFault>>,
 }
 
 impl LetterBox {
-    /// What is posted is written by a task of `handle`, which ends when nobody can post any more.
     pub(crate) fn open<F: PortFactory>(
         shared: Arc<StageShared>,
         factory: Arc<F>,
-        wait_max: Duration,
         handle: &tokio::runtime::Handle,
-    ) -> Self {
+    ) -> (Self, Postman) {
         let (posts, receiver) = mpsc::channel(POSTS_MAX);
         let request = PortRequest { from: Vec::new(), ..PortRequest::of(&shared.spec, 0) };
         let writing = Writing::new(&shared.spec);
-        handle.spawn(Postman { shared, factory, request, port: None, writing }.work(receiver));
-        Self { posts, wait_max }
+        let task = handle.spawn(Writer { shared, factory, request, port: None, writing }.work(receiver));
+        (Self(posts), Postman(task))
     }
 
-    /// Returns when the letters are written.
+    /// Returns when the letters are written. Whoever drops this future takes back what is not being written yet.
     pub(super) async fn post(
         &self,
         input: &InputBatch,
-        rejections: Vec<(Rejection, Option<StagePlugin>)>,
+        rejections: Vec<Rejection>,
+        plugins: Vec<StagePlugin>,
     ) -> Result<(), InlineError> {
         let (reply, answer) = oneshot::channel();
-        let posted = async {
-            self.posts.send(Post { input: input.clone(), rejections, reply }).await.ok()?;
-            answer.await.ok()
-        };
-        match tokio::time::timeout(self.wait_max, posted).await {
-            Ok(Some(written)) => written.map_err(InlineError::Letters),
-            Ok(None) => Err(InlineError::Stopped),
-            Err(_) => Err(InlineError::Letters("they took too long".to_owned())),
+        let post = Post { input: input.clone(), rejections, plugins, reply };
+        self.0.send(post).await.map_err(|_| InlineError::Stopped)?;
+        answer.await.map_err(|_| InlineError::Stopped)?.map_err(InlineError::Letters)
+    }
+}
+
+impl Postman {
+    /// Waits until what is under way is written, for a while.
+    pub(super) async fn end(mut self) {
+        if tokio::time::timeout(CLOSE_WAIT_MAX, &mut self.0).await.is_err() {
+            self.0.abort();
         }
     }
 }
 
-/// Writes what is posted.
-struct Postman<F: PortFactory> {
+struct Writer<F: PortFactory> {
     shared: Arc<StageShared>,
     factory: Arc<F>,
     request: PortRequest,
@@ -80,74 +85,101 @@ struct Postman<F: PortFactory> {
     writing: Writing,
 }
 
-impl<F: PortFactory> Postman<F> {
+impl<F: PortFactory> Writer<F> {
     async fn work(mut self, mut receiver: mpsc::Receiver<Post>) {
         let mut posts = Vec::new();
         while receiver.recv_many(&mut posts, POSTS_MAX).await > 0 {
+            let mut posts = mem::take(&mut posts);
             // Whoever does not wait any more posts it again.
             posts.retain(|post| !post.reply.is_closed());
-            self.deliver(mem::take(&mut posts)).await;
+            self.deliver(posts).await;
         }
-        if let Some(port) = self.port.take() {
-            port.close().await;
-        }
+        self.close().await;
     }
 
     async fn deliver(&mut self, posts: Vec<Post>) {
         let described = self.describe().await;
-        let mut replies = Vec::with_capacity(posts.len());
+        let mut taken = Vec::with_capacity(posts.len());
         for post in posts {
-            match described.clone().and_then(|()| self.put(&post)) {
-                Ok(()) => replies.push(post.reply),
-                Err(reason) => _ = post.reply.send(Err(reason)),
+            match described.clone().and_then(|()| self.check(&post)) {
+                Ok(()) => taken.push(post),
+                Err(fault) => _ = post.reply.send(Err(fault)),
             }
         }
-        if replies.is_empty() {
-            return self.writing.forget();
+        if taken.is_empty() {
+            return;
         }
-        let written = self.write().await;
+        let written = self.write_all(&taken).await;
         if written.is_err() {
             self.writing.forget();
-            if let Some(port) = self.port.take() {
-                port.close().await;
-            }
+            self.close().await;
         }
-        for reply in replies {
+        for Post { reply, .. } in taken {
             // It fails if nobody waits any more.
             let _ = reply.send(written.clone());
         }
     }
 
-    async fn describe(&mut self) -> Result<(), String> {
+    async fn describe(&mut self) -> Result<(), LettersFault> {
         let now = self.shared.clock().monotonic();
         let Some(names) = self.writing.unknown(now).map(Vec::from) else { return Ok(()) };
-        let infos = self.port().await?.describe_topics(&names).await;
-        self.writing.describe(infos.map_err(|error| error.to_string())?, now)
+        let infos = self.port().await?.describe_topics(&names).await?;
+        self.writing.describe(infos, now).map_err(LettersFault::Later)
     }
 
-    fn put(&mut self, post: &Post) -> Result<(), String> {
-        let now_ms = self.shared.clock().wall_ms();
-        for (rejection, plugin) in &post.rejections {
-            let original = Original::unstored(&post.input, rejection.origin);
-            let cause = Cause::of(&self.shared.spec, &rejection.reason, plugin.as_ref());
-            self.writing.put_letter(&original, &cause, now_ms)?;
+    /// Whether the topic takes each of them: a part of a post would be there once more with each try.
+    fn check(&self, post: &Post) -> Result<(), LettersFault> {
+        post.rejections.iter().try_for_each(|rejection| self.letter(post, rejection).map(drop))
+    }
+
+    fn letter(&self, post: &Post, rejection: &Rejection) -> Result<Letter, LettersFault> {
+        let original = Original::unstored(&post.input, rejection.origin);
+        let plugin = rejection.plugin.and_then(|index| post.plugins.get(index));
+        let cause = Cause::of(&self.shared.spec, &rejection.reason, plugin);
+        self.writing.letter(&original, &cause, self.shared.clock().wall_ms()).map_err(LettersFault::Never)
+    }
+
+    async fn write_all(&mut self, posts: &[Post]) -> Result<(), LettersFault> {
+        for post in posts {
+            for rejection in &post.rejections {
+                let letter = self.letter(post, rejection)?;
+                self.writing.put(letter);
+                if self.writing.is_full() {
+                    self.write().await?;
+                }
+            }
         }
-        Ok(())
+        self.write().await
     }
 
-    async fn write(&mut self) -> Result<(), String> {
+    async fn write(&mut self) -> Result<(), LettersFault> {
         let (outputs, _) = self.writing.batches();
         let commit = Commit { outputs, ..Commit::default() };
-        self.port().await?.commit(commit).await.map_err(|error| error.to_string())?;
+        self.port().await?.commit(commit).await?;
         self.writing.written();
         Ok(())
     }
 
-    async fn port(&mut self) -> Result<&F::Port, String> {
+    async fn port(&mut self) -> Result<&F::Port, LettersFault> {
         let port = match self.port.take() {
             Some(port) => port,
-            None => self.factory.open(self.request.clone()).await.map_err(|error| error.to_string())?,
+            None => self.factory.open(self.request.clone()).await?,
         };
         Ok(self.port.insert(port))
+    }
+
+    async fn close(&mut self) {
+        if let Some(port) = self.port.take() {
+            let _ = tokio::time::timeout(CLOSE_WAIT_MAX, port.close()).await;
+        }
+    }
+}
+
+impl From<PortError> for LettersFault {
+    fn from(error: PortError) -> Self {
+        match &error {
+            PortError::Fatal(_) => Self::Never(error.to_string()),
+            PortError::Fenced(_) | PortError::Unavailable(_) => Self::Later(error.to_string()),
+        }
     }
 }

@@ -265,7 +265,10 @@ async fn what_an_ingest_rejects_can_be_dead_lettered() {
     // Nothing is taken of a batch whose letters are not written; the next one finds another port.
     fixture.cluster.fail_commits([PortError::Unavailable("the disk".to_owned())]);
     let failed = fixture.map(&["a", "b"]).await;
-    assert!(matches!(&failed, Err(InlineError::Letters(why)) if why.contains("the disk")), "{failed:?}");
+    assert!(
+        matches!(&failed, Err(InlineError::Letters(LettersFault::Later(why))) if why.contains("the disk")),
+        "{failed:?}"
+    );
     assert_eq!(letters().len(), 3);
     assert_eq!(kept(fixture.map(&["a", "b"]).await.unwrap()), []);
     assert_eq!(letters().len(), 4);
@@ -280,7 +283,7 @@ async fn what_an_ingest_rejects_can_be_dead_lettered() {
     fixture.apply(vec![spec]).await;
     let failed = fixture.map(&["!"]).await;
     assert!(
-        matches!(&failed, Err(InlineError::Letters(why)) if why.contains("does not exist")),
+        matches!(&failed, Err(InlineError::Letters(LettersFault::Later(why))) if why.contains("does not exist")),
         "{failed:?}"
     );
 }

@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::InlineBatch;
-use super::answer::{InlineAnswer, InlineError, answer};
+use super::answer::{InlineAnswer, InlineError, LettersFault, answer};
 use super::isolate::Found;
 use super::letters::LetterBox;
 use super::spec::InlineSpec;
@@ -26,7 +26,7 @@ pub(super) struct Job {
 
 pub(super) type Jobs = Arc<Mutex<mpsc::Receiver<Job>>>;
 
-/// What became of a batch, and which of its records are left out of it.
+/// What became of a batch; and which of its records are left out of it, if letters are written about them.
 pub(super) struct Mapped {
     pub(super) answer: InlineAnswer,
     pub(super) rejections: Vec<Rejection>,
@@ -85,7 +85,7 @@ impl Worker {
             let answer = match ready {
                 // It was late while the plugin had to wait.
                 Ok(()) if reply.is_closed() => continue,
-                Ok(()) => self.map(&batch).await,
+                Ok(()) => self.map(&batch, &mut reply).await,
                 Err(error) => Err(error),
             };
             // It fails if nobody waits any more.
@@ -179,7 +179,11 @@ impl Worker {
             .any(|plugin| self.bench.shared.cpu_account(plugin).owed_until(now).is_some())
     }
 
-    async fn map(&mut self, batch: &InlineBatch) -> Result<InlineAnswer, InlineError> {
+    async fn map(
+        &mut self,
+        batch: &InlineBatch,
+        reply: &mut oneshot::Sender<Result<InlineAnswer, InlineError>>,
+    ) -> Result<InlineAnswer, InlineError> {
         let InlineBatch { topic, partition, batch: bytes } = batch;
         let opened = RecordBatch::new(bytes).map_err(InputError::from)?;
         let from = opened.base_offset();
@@ -192,7 +196,7 @@ impl Worker {
             true => self.map_whole(&input).await?,
             false => self.isolate(&input, found).await?,
         };
-        self.post(&input, rejections).await?;
+        self.post(&input, rejections, reply).await?;
         let (records_out, rejected) = match &answer {
             InlineAnswer::Unchanged => (input.len(), 0),
             InlineAnswer::Records(records) => (records.records.len(), records.rejected),
@@ -209,18 +213,31 @@ impl Worker {
         Ok(answer)
     }
 
-    /// What is left out is written where the binding's policy says that.
-    async fn post(&self, input: &InputBatch, rejections: Vec<Rejection>) -> Result<(), InlineError> {
+    /// What is left out is written where the binding's policy says that, and while somebody waits: who does not may have been
+    /// told something else, and sends the batch again.
+    async fn post(
+        &self,
+        input: &InputBatch,
+        rejections: Vec<Rejection>,
+        reply: &mut oneshot::Sender<Result<InlineAnswer, InlineError>>,
+    ) -> Result<(), InlineError> {
         let Some(letters) = self.bench.letters.as_ref().filter(|_| !rejections.is_empty()) else {
             return Ok(());
         };
+        let rejections = Rejections::new(rejections).into_inner();
         let chains = self.chains.as_ref().expect("they were started before");
-        let rejections = Rejections::new(rejections);
-        let with_plugin = |rejection: &Rejection| {
-            let plugin = rejection.plugin.map(|index| chains.plugin(input.partition, index).clone());
-            (rejection.clone(), plugin)
+        let plugins = chains.plugins(input.partition);
+        let posted = tokio::select! {
+            biased;
+            () = reply.closed() => Err(InlineError::Letters(LettersFault::Later("nobody waited for it".to_owned()))),
+            () = self.bench.stop.cancelled() => Err(InlineError::Stopped),
+            posted = letters.post(input, rejections, plugins) => posted,
         };
-        letters.post(input, rejections.as_slice().iter().map(with_plugin).collect()).await
+        if let Err(error @ InlineError::Letters(_)) = &posted {
+            self.bench.shared.metrics.count_error(error.kind());
+            self.bench.shared.set_last_failure(&error.to_string());
+        }
+        posted
     }
 
     async fn map_whole(&mut self, input: &InputBatch) -> Result<Mapped, InlineError> {
@@ -250,10 +267,11 @@ impl Worker {
         let answer = answer(chain, input, &self.bench.spec.stage.on_error)?;
         self.show(chain, input, &answer);
         // A producer may not be told: few clients show what a broker says of a record.
-        let rejections = chain.output(input).rejected.to_vec();
-        if let Some(last) = rejections.last() {
+        let rejected = chain.output(input).rejected;
+        if let Some(last) = rejected.last() {
             self.bench.shared.set_last_rejection(&last.reason);
         }
+        let rejections = if self.bench.letters.is_some() { rejected.to_vec() } else { Vec::new() };
         Ok(Mapped { answer, rejections })
     }
 
@@ -304,7 +322,8 @@ impl Worker {
         if !self.bench.shared.taps.is_open() {
             return;
         }
-        let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: reason.to_owned() };
+        let reason: Arc<str> = reason.into();
+        let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: Arc::clone(&reason) };
         let rejections: Vec<_> = (0..input.count()).map(rejection).collect();
         let batch = TappedBatch {
             input,

@@ -85,6 +85,11 @@ fn stream(spec: &PipelineSpec) -> impl Iterator<Item = &StageDefinition> {
     spec.stages.iter().filter(|stage| stage.position == Position::Stream)
 }
 
+/// Those, and ingests, which carry what they reject to their dead letter topic.
+fn carriers_of(spec: &PipelineSpec) -> impl Iterator<Item = &StageDefinition> {
+    spec.stages.iter().filter(|stage| stage.position != Position::View)
+}
+
 /// A stage, and whose it is.
 struct Link<'a> {
     pipeline: &'a str,
@@ -95,13 +100,13 @@ struct Link<'a> {
 pub(super) fn check_cycles(spec: &PipelineSpec, others: &[PipelineSpec], problems: &mut Problems) {
     let mut readers: BTreeMap<&str, Vec<Link<'_>>> = BTreeMap::new();
     for pipeline in others.iter().chain([spec]) {
-        for stage in stream(pipeline) {
+        for stage in carriers_of(pipeline) {
             for (topic, _) in &stage.from {
                 readers.entry(topic).or_default().push(Link { pipeline: &pipeline.name, stage });
             }
         }
     }
-    for stage in stream(spec) {
+    for stage in carriers_of(spec) {
         let reached = reached(stage, &readers);
         let Some((topic, place)) = stage.from.iter().find(|(topic, _)| reached.contains_key(topic.as_str()))
         else {
@@ -112,7 +117,8 @@ pub(super) fn check_cycles(spec: &PipelineSpec, others: &[PipelineSpec], problem
             names => format!(" by way of pipeline {}", Vec::from_iter(names).join(" and ")),
         };
         let message = format!(
-            "stage {:?} is in a cycle: what it writes comes back to {topic:?}{by_way_of}",
+            "{} {:?} is in a cycle: what it writes comes back to {topic:?}{by_way_of}",
+            if stage.position == Position::Ingest { "ingest" } else { "stage" },
             stage.name
         );
         let remedy = "write to a topic that no stage before it reads".to_owned();
@@ -159,5 +165,7 @@ fn outputs(stage: &StageDefinition) -> impl Iterator<Item = &str> {
         OnErrorSpec::DeadLetter { topic, .. } => Some(topic.as_str()),
         OnErrorSpec::Stop | OnErrorSpec::Skip => None,
     };
-    stage.to.iter().map(|(topic, _)| topic.as_str()).chain(dead_letters)
+    // What an ingest lets through goes nowhere else than where it was sent.
+    let to = if stage.position == Position::Ingest { &[][..] } else { &stage.to };
+    to.iter().map(|(topic, _)| topic.as_str()).chain(dead_letters)
 }

@@ -185,13 +185,14 @@ async fn call_component(
     store.data_mut().begin_time();
     let returned = timed(budget, place, exports.call(store, input)).await;
     let mut answer = returned_answer(returned, store, budget)?;
-    match &mut answer {
+    let taken = match &mut answer {
         Answer::Packed(output) => {
             out.payload = mem::take(&mut output.outputs);
-            outputs::decode(&out.payload, rules, &mut out.outputs)?;
+            outputs::decode(&out.payload, rules, &mut out.outputs)
         }
-        Answer::Typed(output) => typed::take_outputs(output, rules, out)?,
-    }
+        Answer::Typed(output) => typed::take_outputs(output, rules, out),
+    };
+    taken.map_err(|error| error.masked(|text| store.data().mask(text)))?;
     for rejected in answer.rejected() {
         out.reject(rejected.index, &store.data().mask(&rejected.reason));
     }

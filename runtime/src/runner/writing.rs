@@ -78,7 +78,7 @@ impl Writing {
     }
 
     /// Whether what is queued is to be written before more is taken.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         let closed: usize = self.closed.iter().map(|batch| batch.bytes.len()).sum();
         self.assembler.bytes + closed >= QUEUE_BYTES_MAX
     }
@@ -133,15 +133,30 @@ impl Writing {
     }
 
     /// Queues a dead letter. The topics are known. The error says why the topic takes none.
-    pub(crate) fn put_letter(
+    pub(super) fn put_letter(
         &mut self,
         original: &Original<'_>,
         cause: &Cause<'_>,
         now_ms: i64,
     ) -> Result<(), String> {
-        let topic = (self.to_count, &self.topics[self.to_count]);
-        Letter::new(&self.assembler, topic, original, cause, now_ms)?.put(&mut self.assembler);
+        let letter = self.letter(original, cause, now_ms)?;
+        self.put(letter);
         Ok(())
+    }
+
+    /// A letter that its topic takes; it is not queued yet.
+    pub(crate) fn letter(
+        &self,
+        original: &Original<'_>,
+        cause: &Cause<'_>,
+        now_ms: i64,
+    ) -> Result<Letter, String> {
+        let topic = (self.to_count, &self.topics[self.to_count]);
+        Letter::new(&self.assembler, topic, original, cause, now_ms)
+    }
+
+    pub(crate) fn put(&mut self, letter: Letter) {
+        letter.put(&mut self.assembler);
     }
 
     /// What is to be written; it stays queued until `written`. With it, the number of its records.

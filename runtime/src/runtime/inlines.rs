@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Applied, StageKey, key, swap};
-use crate::inline::{Inline, InlineSpec, LetterBox, RunningInline};
+use crate::inline::{Inline, InlineSpec, LetterBox, Postman, RunningInline};
 use crate::stage::{StageShared, StageStatus};
 
 /// In one mutex that is never held across an await.
@@ -17,7 +17,7 @@ impl Inlines {
         &self,
         pipeline: &str,
         wanted: &[InlineSpec],
-        open: impl Fn(&InlineSpec) -> (Arc<StageShared>, Option<LetterBox>),
+        open: impl Fn(&InlineSpec) -> (Arc<StageShared>, Option<(LetterBox, Postman)>),
         applied: &mut Applied,
     ) {
         for spec in wanted {
@@ -58,7 +58,9 @@ impl Inlines {
     }
 
     pub(super) async fn shutdown(&self) {
-        for running in self.take(|_| true) {
+        let all = self.take(|_| true);
+        all.iter().for_each(RunningInline::cancel);
+        for running in all {
             running.stop().await;
         }
     }

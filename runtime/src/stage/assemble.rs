@@ -74,7 +74,7 @@ impl Assembler {
                 return Err(NoSuchPartition { topic, partition, partitions });
             }
             if let Err(refusal) = self.takes(topic, record.timestamp, record.body, now_ms) {
-                let reason = refusal.to_string();
+                let reason = refusal.to_string().into();
                 refused.push(Rejection { origin: record.origin, plugin: None, reason });
             }
             Ok(())

@@ -135,7 +135,7 @@ impl Chain {
                 self.rejected.push(Rejection {
                     origin,
                     plugin: Some(index),
-                    reason: rejected.reason.clone(),
+                    reason: rejected.reason.as_str().into(),
                 });
             }
             self.last = index;

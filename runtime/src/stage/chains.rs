@@ -69,11 +69,16 @@ impl Chains {
     }
 
     /// The version that stands there in the chain of a partition.
-    pub(crate) fn plugin(&self, partition: i32, index: usize) -> &StagePlugin {
+    pub(super) fn plugin(&self, partition: i32, index: usize) -> &StagePlugin {
         match &self.deployment.canary {
             Some(canary) if canary.index == index && self.is_canary(partition) => &canary.plugin,
             _ => &self.deployment.plugins[index],
         }
+    }
+
+    /// All of them.
+    pub(crate) fn plugins(&self, partition: i32) -> Vec<StagePlugin> {
+        (0..self.deployment.plugins.len()).map(|index| self.plugin(partition, index).clone()).collect()
     }
 
     pub(crate) fn of(&self, partition: i32) -> &Chain {

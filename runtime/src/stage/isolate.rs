@@ -1,6 +1,8 @@
 //! Finding the records that a plugin can't live with: a batch that crashes it is halved, and its halves, until what
 //! crashes is one record. That is rejected, and the rest goes on.
 
+use std::sync::Arc;
+
 use std::ops::Range;
 
 use super::mill::{Halt, Mill};
@@ -76,7 +78,8 @@ impl Mill {
         error: &PluginError,
     ) -> Result<usize, Halt> {
         let reason = error.to_string();
-        let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: reason.clone() };
+        let reason: Arc<str> = reason.as_str().into();
+        let rejection = |origin| Rejection { origin, plugin: Some(plugin), reason: Arc::clone(&reason) };
         let rejections: Vec<Rejection> = (0..part.count()).map(rejection).collect();
         let now_ms = self.shared.clock().wall_ms();
         let letters = self.settle(topology, part, &rejections, now_ms)?;

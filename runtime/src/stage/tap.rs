@@ -197,7 +197,7 @@ impl Taps {
                 tap.offer(Some(fate), batch.input.partition, batch.input.fields(record), || TapRecord {
                     outputs,
                     plugin: rejection.and_then(|rejection| rejection.plugin).map(&name),
-                    reason: rejection.map(|rejection| rejection.reason.clone()),
+                    reason: rejection.map(|rejection| rejection.reason.to_string()),
                     ..incoming(batch.input, record, fate)
                 });
             }

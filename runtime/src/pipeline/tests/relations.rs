@@ -71,6 +71,11 @@ fn the_letters_of_an_ingest_go_where_no_ingest_stands() {
         let found = validated_beside(&[other], own);
         assert!(messages(&found).contains(&expect), "{:?}", messages(&found));
     }
+    // Nor do they come back to it.
+    let back = "pipeline: back\nstages: {s: {from: rejected, to: raw}}\n";
+    let expect =
+        "ingest \"writer\" is in a cycle: what it writes comes back to \"raw\" by way of pipeline \"back\"";
+    assert!(messages(&validated_beside(&[back], &writer)).contains(&expect));
     let itself = ingest("itself", "rejected", letters);
     let found = validated_beside(&[], &itself);
     assert!(

@@ -1,6 +1,7 @@
 //! The contract's own `http`: a request and its response in one call, over what `wasi:http` goes over.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::Duration;
 
 use ::http::{HeaderName, HeaderValue, Method, Request, Uri};
@@ -9,11 +10,16 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use wasmtime_wasi_http::{Error as SendError, WasiBody, WasiHttpHooks as _};
 
 use super::RunnerState;
-use crate::http::{REQUEST_BODY_BYTES_MAX, STOPPING};
+use crate::http::{HEAD_BYTES_MAX, REQUEST_BODY_BYTES_MAX, STOPPING};
+use crate::outputs::cut;
 use crate::plugin::bindings::imports::http;
 
 /// A whole response is in the node's memory before it is in the plugin's.
 const RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Of a request: a plugin's limit on what it hands to the host would let it have millions.
+const HEADERS_MAX: usize = 100;
+const METHOD_BYTES_MAX: usize = 32;
 
 /// They say how a message is sent: a server and we must not differ about where it ends.
 const OWN_HEADERS: [&str; 9] = [
@@ -35,18 +41,11 @@ impl http::Host for RunnerState {
         self.host.begin_time();
         self.end_turn(false);
         self.settle().await;
+        // What was sent before is written before, as it is in front of other waits. What can't be written now is later.
+        let _ = self.session.flush().await;
         let half = self.host.limiter.memory_bytes_max() / 2;
         let bytes_max = usize::try_from(half).unwrap_or(usize::MAX).min(RESPONSE_BYTES_MAX);
-        let exchange = self.exchange(request, bytes_max);
-        let answered = match time_max {
-            None => exchange.await,
-            Some(time_max) => match tokio::time::timeout(time_max, exchange).await {
-                Ok(answered) => answered,
-                Err(_) => {
-                    Err(http::Error::Unavailable(format!("it took longer than {} ms", time_max.as_millis())))
-                }
-            },
-        };
+        let answered = self.exchange(request, bytes_max, time_max).await;
         self.turn.begin(0);
         match answered {
             Err(_) if self.session.stop().is_cancelled() => Err(http::Error::Stopping),
@@ -60,16 +59,42 @@ impl RunnerState {
         &mut self,
         request: Request<WasiBody>,
         bytes_max: usize,
+        time_max: Option<Duration>,
     ) -> Result<http::Response, http::Error> {
+        let late = || {
+            let millis = time_max.unwrap_or_default().as_millis();
+            http::Error::Unavailable(format!("it took longer than {millis} ms"))
+        };
+        let deadline = async {
+            match time_max {
+                Some(time_max) => tokio::time::sleep(time_max).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut deadline = pin!(deadline);
         let sent = self.http.requests.send_request(request, None, Box::new(async { Ok(()) }));
-        let (response, moving) = Box::into_pin(sent).await.map_err(of_send)?;
+        let (response, moving) = tokio::select! {
+            biased;
+            sent = Box::into_pin(sent) => sent.map_err(of_send)?,
+            () = &mut deadline => {
+                self.host.lent.metrics.http_request("timeout");
+                return Err(late());
+            }
+        };
         let (head, body) = response.into_parts();
-        let mut read = std::pin::pin!(whole(body, bytes_max));
+        let reading = async {
+            let mut read = pin!(whole(body, bytes_max));
+            tokio::select! {
+                biased;
+                body = &mut read => body,
+                // It has all that the connection brought.
+                _ = Box::into_pin(moving) => read.await,
+            }
+        };
         let body = tokio::select! {
             biased;
-            body = &mut read => body?,
-            // It has all that the connection brought.
-            _ = Box::into_pin(moving) => read.await?,
+            body = reading => body?,
+            () = &mut deadline => return Err(late()),
         };
         let header = |(name, value): (&HeaderName, &HeaderValue)| http::Header {
             name: name.as_str().to_owned(),
@@ -83,10 +108,21 @@ impl RunnerState {
 /// The error says what is wrong with it.
 fn made(request: http::Request) -> Result<Request<WasiBody>, String> {
     let http::Request { method, url, headers, body, timeout_ms: _ } = request;
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is no method"))?;
-    let uri: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
+    let head_bytes =
+        url.len() + headers.iter().map(|header| header.name.len() + header.value.len()).sum::<usize>();
+    if method.len() > METHOD_BYTES_MAX || headers.len() > HEADERS_MAX || head_bytes > HEAD_BYTES_MAX {
+        return Err(format!(
+            "a method of {} bytes, {} headers, and with the URL {head_bytes} bytes: {METHOD_BYTES_MAX}, {HEADERS_MAX} and \
+             {HEAD_BYTES_MAX} at most",
+            method.len(),
+            headers.len()
+        ));
+    }
+    let method =
+        Method::from_bytes(method.as_bytes()).map_err(|_| format!("{:?} is no method", cut(&method)))?;
+    let uri: Uri = url.parse().map_err(|error| format!("{:?} is no URL: {error}", cut(&url)))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err(format!("{url:?} begins with neither https:// nor http://"));
+        return Err(format!("{:?} begins with neither https:// nor http://", cut(&url)));
     }
     let bytes = body.as_ref().map_or(0, |body| body.len() as u64);
     if bytes > REQUEST_BODY_BYTES_MAX {
@@ -99,14 +135,15 @@ fn made(request: http::Request) -> Result<Request<WasiBody>, String> {
     let mut request = Request::new(body);
     (*request.method_mut(), *request.uri_mut()) = (method, uri);
     for http::Header { name, value } in headers {
-        let key: HeaderName = name.parse().map_err(|_| format!("{name:?} is no name of a header"))?;
+        let key: HeaderName = name.parse().map_err(|_| format!("{:?} is no name of a header", cut(&name)))?;
         if OWN_HEADERS.contains(&key.as_str()) {
             return Err(format!("the header {key} is the host's"));
         }
         // The value may be a secret's.
         let value =
             value.parse().map_err(|_| format!("the value of the header {key} has control characters"))?;
-        request.headers_mut().append(key, value);
+        let added = request.headers_mut().try_append(key, value);
+        added.map_err(|_| "there are too many headers".to_owned())?;
     }
     Ok(request)
 }
@@ -140,6 +177,8 @@ fn of_send(error: SendError) -> http::Error {
         | SendError::HttpRequestUriInvalid
         | SendError::HttpRequestHeaderSectionSize(_)
         | SendError::HttpRequestBodySize(_)
+        | SendError::HttpResponseHeaderSectionSize(_)
+        | SendError::HttpResponseHeaderSize { .. }
         | SendError::HttpResponseBodySize(_) => http::Error::Invalid(text),
         _ => http::Error::Unavailable(text),
     }

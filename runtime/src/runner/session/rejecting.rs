@@ -1,5 +1,7 @@
 //! Records of a sink that are bad: because its plugin says so, because it crashes at them, or because they can't be read.
 
+use std::sync::Arc;
+
 use millstream_record::RecordBatch;
 
 use super::{Result, Session, SessionError};
@@ -169,7 +171,8 @@ impl Session {
         self.shared.set_last_rejection(reason);
         if self.shared.taps.is_open() {
             let plugin = by_plugin.then_some(0);
-            let rejection = |origin| Rejection { origin, plugin, reason: reason.to_owned() };
+            let reason: Arc<str> = reason.into();
+            let rejection = |origin| Rejection { origin, plugin, reason: Arc::clone(&reason) };
             let rejections: Vec<Rejection> = (0..input.count()).map(rejection).collect();
             let fate = self.shared.spec.on_error.fate();
             let batch = TappedBatch {

@@ -11,7 +11,8 @@ pub fn make(name: &str, call: &Value) -> Option<Answer> {
 }
 
 fn send(call: &Value) -> Answer {
-    let header = |header: &Value| http::Header { name: text(&header["name"]), value: text(&header["value"]) };
+    let header =
+        |header: &Value| http::Header { name: text(&header["name"]), value: long_text(&header["value"]) };
     let request = http::Request {
         method: text(&call["method"]),
         url: text(&call["url"]),
@@ -23,6 +24,11 @@ fn send(call: &Value) -> Answer {
     let headers: Map<String, Value> =
         headers.into_iter().map(|http::Header { name, value }| (name, value.into())).collect();
     Ok(json!({"status": status, "headers": headers, "body": shown(Some(&body))}))
+}
+
+/// As bytes are, for a value that is too long.
+fn long_text(value: &Value) -> String {
+    String::from_utf8(bytes(value).unwrap_or_default()).unwrap_or_default()
 }
 
 fn error(error: http::Error) -> (&'static str, String) {
