@@ -212,6 +212,7 @@ fn pipeline_failed(error: PipelineError) -> Response {
             (StatusCode::UNPROCESSABLE_ENTITY, Vec::new())
         }
         PipelineError::Version(_) | PipelineError::Document(_) => (StatusCode::CONFLICT, Vec::new()),
+        PipelineError::OwnConfig { .. } => (StatusCode::UNPROCESSABLE_ENTITY, Vec::new()),
         PipelineError::Propose(_) => (StatusCode::SERVICE_UNAVAILABLE, Vec::new()),
         PipelineError::Check(error) => (check_failed(&error), Vec::new()),
     };

@@ -44,6 +44,10 @@ mod transport;
 mod versions;
 
 pub(crate) use self::config::PortConfig;
+pub(crate) use self::connection::Connection;
+pub(crate) use self::error::ClientError;
+pub(crate) use self::membership::GroupClient;
+pub(crate) use self::offsets::{TIMESTAMP_EARLIEST, TIMESTAMP_LATEST, list_offsets};
 pub(crate) use self::stage_port::ClientPort;
 pub(crate) use self::transport::{Connector, Transport, TransportError};
 

@@ -14,6 +14,7 @@ mod pipelines;
 mod plugin_store;
 mod ports;
 mod resume;
+mod stalled;
 mod uploads;
 mod versions;
 mod watch;
@@ -165,6 +166,7 @@ impl Node {
         tasks.spawn(Arc::clone(&state).resume_pipelines());
         let events = state.runtime.events().expect("nobody has asked before");
         tasks.spawn(Arc::clone(&state).follow_stages(events));
+        tasks.spawn(Arc::clone(&state).watch_stalled());
         if let Some(dir) = watch_dir {
             tasks.spawn(Arc::clone(&state).watch_plugins(dir));
         }

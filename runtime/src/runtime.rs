@@ -224,6 +224,15 @@ impl<F: PortFactory> Runtime<F> {
         stages.into_iter().chain(self.inlines.status()).collect()
     }
 
+    /// The lag of a stage or sink that has failed, which nobody reads for.
+    pub fn set_stalled_lag(&self, pipeline: &str, stage: &str, lag: i64) {
+        if let Some(running) = self.lock().get(&key(pipeline, stage))
+            && running.is_over()
+        {
+            running.shared.metrics.set_stalled_lag(lag);
+        }
+    }
+
     /// The names of the pipelines.
     pub fn pipelines(&self) -> Vec<String> {
         let mut names: Vec<String> = self.lock().keys().map(|key| key.pipeline.clone()).collect();

@@ -73,8 +73,8 @@ pub struct TrialOutput {
 pub enum TrialError {
     #[error("the records are more than the {BATCH_BYTES_MAX} bytes that one call gets")]
     TooLarge,
-    #[error("the plugin imports {interface}, which is not granted in a {kind}: {remedy}")]
-    NotGranted { interface: &'static str, kind: &'static str, remedy: &'static str },
+    #[error("the plugin imports {}, which the case does not grant to a {kind}", .interfaces.join(" and "))]
+    NotGranted { interfaces: Vec<&'static str>, kind: &'static str },
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -127,14 +127,11 @@ fn check_grants(
     writes: bool,
     grants: &Grants,
 ) -> Result<(), TrialError> {
-    let refused = plugin.needs().iter().find(|capability| !capability.is_granted(kind, writes, grants));
-    match refused {
-        None => Ok(()),
-        Some(capability) => Err(TrialError::NotGranted {
-            interface: capability.interface(),
-            kind: kind.map_or("transform", RunnerKind::name),
-            remedy: capability.remedy(),
-        }),
+    let refused = plugin.needs().iter().filter(|capability| !capability.is_granted(kind, writes, grants));
+    let interfaces: Vec<&'static str> = refused.map(|capability| capability.interface()).collect();
+    match interfaces.is_empty() {
+        true => Ok(()),
+        false => Err(TrialError::NotGranted { interfaces, kind: kind.map_or("transform", RunnerKind::name) }),
     }
 }
 

@@ -173,6 +173,19 @@ fn stage_remarks(stage: &Value, output: &mut Output) -> Result<(), Failure> {
         let state = text("state").unwrap_or_default();
         output.line(format_args!("{name}: {state}{plugin}{batch}: {reason}"))?;
     }
+    for plugin in stage["plugins"].as_array().into_iter().flatten() {
+        let canary = &plugin["canary"];
+        if canary.is_object() {
+            let partitions: Vec<String> =
+                canary["partitions"].as_array().into_iter().flatten().map(ToString::to_string).collect();
+            output.line(format_args!(
+                "{name}: plugin {}: version {} is tried on partitions {}",
+                plugin["name"].as_str().unwrap_or_default(),
+                canary["number"],
+                partitions.join(", ")
+            ))?;
+        }
+    }
     if let Some(told) = text("last_rollback") {
         output.line(format_args!("{name}: {told}"))?;
     }

@@ -153,6 +153,9 @@ impl NodeState {
     ) -> Result<DeployOutcome, PipelineError> {
         let now_ms = self.runtime_clock.wall_ms();
         let applying = Arc::clone(&self.applying).lock_owned().await;
+        if request.config.is_some() {
+            self.check_config_counts(pipeline, plugin)?;
+        }
         let change = |versions: &mut Versions| {
             let content = request.content(versions.active())?;
             request.take_down(versions);
@@ -280,6 +283,19 @@ impl NodeState {
         let version = change(versions_of(&mut document, pipeline, plugin)?)?;
         let checked = self.checked(Wanted::Document(document), MissingTopics::Awaited).await?;
         Ok(Change { before, version, checked })
+    }
+
+    /// Where each part that uses the plugin has a configuration of its own, nobody would see a version's.
+    fn check_config_counts(&self, pipeline: &str, plugin: &str) -> Result<(), PipelineError> {
+        let (document, _) = self.document(pipeline)?;
+        let Ok(spec) = document.spec() else { return Ok(()) };
+        let uses = spec.stages.iter().flat_map(|stage| stage.plugins.iter().map(move |used| (stage, used)));
+        let uses: Vec<_> = uses.filter(|(_, used)| used.name == plugin).collect();
+        if uses.is_empty() || uses.iter().any(|(_, used)| used.config.is_none()) {
+            return Ok(());
+        }
+        let parts = uses.iter().map(|(stage, _)| stage.name.clone()).collect();
+        Err(PipelineError::OwnConfig { pipeline: pipeline.to_owned(), plugin: plugin.to_owned(), parts })
     }
 
     async fn finish_change(

@@ -49,6 +49,13 @@ pub(crate) enum PipelineError {
     Document(String),
     #[error("pipeline {pipeline:?} has no plugin {plugin:?}; it has {}", list(.known))]
     UnknownPlugin { pipeline: String, plugin: String, known: Vec<String> },
+    /// A version's configuration would count nowhere.
+    #[error(
+        "{} of pipeline {pipeline:?} configures plugin {plugin:?} itself, which counts more than a version's configuration: \
+         change it in the file, or put it under \"plugins\" there",
+        list(.parts)
+    )]
+    OwnConfig { pipeline: String, plugin: String, parts: Vec<String> },
     #[error(transparent)]
     Version(#[from] VersionError),
     #[error(transparent)]

@@ -45,11 +45,17 @@ impl Connector for LocalConnector {
     type Transport = LocalTransport;
 
     fn connect(&self, client_id: &str, principal: &str) -> LocalTransport {
-        LocalTransport(self.0.connect(client_id, Principal::new(principal)))
+        LocalTransport::new(&self.0, client_id, Principal::new(principal))
     }
 }
 
 pub(crate) struct LocalTransport(LocalConnection);
+
+impl LocalTransport {
+    pub(crate) fn new(broker: &RunningBroker, client_id: &str, principal: Principal) -> Self {
+        Self(broker.connect(client_id, principal))
+    }
+}
 
 impl Transport for LocalTransport {
     async fn call(&self, request: Bytes) -> Result<Vec<Bytes>, TransportError> {

@@ -130,8 +130,7 @@ fn a_source_is_tried_with_a_position_and_what_it_is_granted() {
     }
     let ungranted = "name: n\nconfig: {file: f}\noutput: []\n";
     let ended = plugin_test(FILE_LINES, ungranted, &[]);
-    let refused =
-        "the plugin imports files, which is not granted in a source: if it may, add \"grants: {files:";
+    let refused = "the plugin imports files, which the case does not grant to a source";
     assert!(ended.stdout.contains(refused), "{}", ended.stdout);
     let no_case = plugin_test(FILE_LINES, "name: n\noutputs: []\n", &[]);
     assert!(no_case.stderr.contains("which have name and output, and a sink's input"), "{}", no_case.stderr);

@@ -101,8 +101,8 @@ fn a_project_goes_live_with_three_commands_and_no_paths() {
 
     let pipeline = fs::read_to_string(project.join("pipeline.yaml")).expect("it is there");
     let (before, after) = pipeline.split_once("    config:\n").expect("it configures the plugin");
-    let (_, after) = after.split_once("    to:").expect("it has outputs");
-    let ours = format!("{before}    config: {{field: a, gte: 2}}\n    to:{after}");
+    let (_, after) = after.split_once("    limits:").expect("it has limits");
+    let ours = format!("{before}    config: {{field: a, gte: 2}}\n    limits:{after}");
     fs::write(project.join("pipeline.yaml"), ours).expect("it can be written");
     let deployed = millstream_in(&project, &["plugin", "deploy", "--admin", &admin]);
     assert!(deployed.stdout.contains("applied my-filter\n"), "{}{}", deployed.stdout, deployed.stderr);

@@ -146,6 +146,43 @@ fn a_version_that_crashes_is_taken_back_and_stays_so() {
     assert!(table.stdout.contains("taken back at"), "{}", table.stdout);
 }
 
+/// Symptom: `plugin deploy --config` made a version that ran with another configuration, and was checked with it.
+#[test]
+fn a_configuration_that_would_count_nowhere_is_refused() {
+    let node = Node::start();
+    let text = PIPELINE.replace("FILE", FILTER).replace("    config: CONFIG\n", "");
+    let own = text.replace("plugin: f,", &format!("plugin: f, config: {},", config(1)));
+    let (_dir, file) = pipeline_file(&own);
+    succeed(&apply(&node, &file));
+    let refused = plugin(&node, &["deploy", "p/f", FILTER, "--config", &config(2)]);
+    assert!(
+        refused.stderr.contains("s of pipeline \"p\" configures plugin \"f\" itself"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(versions(&node)["active"], 1);
+}
+
+/// Symptom: a stage that had stopped showed no lag, so that no alarm went off.
+#[test]
+fn a_stage_that_has_stopped_shows_what_it_leaves_unread() {
+    let node = Node::start();
+    let text = PIPELINE.replace("FILE", HOSTILE).replace("    config: CONFIG\n", "");
+    let (_dir, file) = pipeline_file(&text);
+    succeed(&apply(&node, &file));
+    let producer = producer(&node.bootstrap());
+    produce(&producer, "in", "stop");
+    producer.flush(PATIENCE).expect("everything is acknowledged");
+    assert!(until(|| stage_of(&status(&node), "s")["state"] == "failed"), "{:#}", status(&node));
+    for _ in 0..5 {
+        produce(&producer, "in", "more");
+    }
+    producer.flush(PATIENCE).expect("everything is acknowledged");
+    assert!(until(|| stage_of(&status(&node), "s")["lag"] == 6), "{:#}", status(&node));
+    let metrics = runners::ureq_text(&node, "/metrics");
+    assert!(metrics.contains("millstream_stage_lag{pipeline=\"p\",stage=\"s\"} 6"), "{metrics}");
+}
+
 #[test]
 fn a_version_is_tried_on_some_partitions_first() {
     let node = Node::start();
@@ -166,6 +203,10 @@ fn a_version_is_tried_on_some_partitions_first() {
     producer.flush(PATIENCE).expect("everything is acknowledged");
     assert!(until(|| stage_of(&status(&node), "s")["records_in"] == 2), "{:#}", status(&node));
     assert_eq!(stored(&node, "out"), 1);
+    let shown = admin(&node, &["status"]).stdout;
+    assert!(shown.contains("plugin f: version 2 is tried on partitions 1"), "{shown}");
+    let beyond = plugin(&node, &["deploy", "p/f", FILTER, "--config", nothing, "--partitions", "0,7"]);
+    assert!(beyond.stderr.contains("on partition 7, and the input of \"s\" has 2"), "{}", beyond.stderr);
     assert_eq!(succeed(&plugin(&node, &["promote", "p/f", "--json"]))["version"], 2);
     assert_eq!(versions(&node)["previous"], 1);
     assert_eq!(active(&node), 2);

@@ -22,12 +22,15 @@ const FOUND_MAX: usize = 1000;
 #[derive(Default)]
 pub(super) struct Found(Mutex<FoundRecords>);
 
+/// Topic, partition and offset.
+type Place = (Arc<str>, i32, i64);
+
 #[derive(Default)]
 struct FoundRecords {
     /// Of which deployment.
     generation: u64,
-    /// By topic, partition and offset: the plugin's place in the chain, and why.
-    reasons: BTreeMap<(Arc<str>, i32, i64), (usize, Arc<str>)>,
+    /// The plugin's place in the chain, and why.
+    reasons: BTreeMap<Place, (usize, Arc<str>)>,
 }
 
 impl Found {

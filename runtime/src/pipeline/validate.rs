@@ -19,7 +19,7 @@ use crate::environment::{Environment, GrantProblem};
 use crate::grants::{Capability, Grants};
 use crate::inline::InlineSpec;
 use crate::plugin::{Instance, Lent, StartError};
-use crate::runner::{self, RunnerSpec};
+use crate::runner::{self, RunnerKind, RunnerSpec};
 use crate::stage::{Canary, OnError, Previous, StagePlugin, StageSpec};
 
 /// What a validation found.
@@ -75,6 +75,7 @@ pub fn validate(
     let (mut stages, mut inlines) = (Vec::new(), Vec::new());
     let mut resolved = Vec::new();
     for definition in &spec.stages {
+        check_canaries(spec, definition, &loaded, topics, &mut problems);
         let Some(stage) = resolve(spec, definition, &loaded, &mut needs, &mut problems) else { continue };
         resolved.push((definition, stage.clone()));
         match &definition.inline {
@@ -195,6 +196,43 @@ fn resolve(
     })
 }
 
+/// What a pipeline's file calls such a part.
+fn part_name(runner: Option<RunnerKind>, position: Position) -> &'static str {
+    match (runner, position) {
+        (Some(kind), _) => kind.name(),
+        (None, Position::Stream) => "stage",
+        (None, Position::Ingest) => "ingest",
+        (None, Position::View) => "view",
+    }
+}
+
+/// A version that is tried on no partition at all would look as if it worked.
+fn check_canaries(
+    spec: &PipelineSpec,
+    stage: &StageDefinition,
+    loaded: &BTreeMap<&str, Loaded>,
+    topics: &dyn TopicCatalogue,
+    problems: &mut Problems,
+) {
+    let own = |name: &str| spec.topics.iter().find(|topic| topic.name == name);
+    let partitions = |name: &str| topics.partitions_of(name).or_else(|| own(name)?.partitions);
+    let counts: Option<Vec<i32>> = stage.from.iter().map(|(topic, _)| partitions(topic)).collect();
+    // What is not known yet may have any number.
+    let Some(most) = counts.and_then(|counts| counts.into_iter().max()) else { return };
+    for used in &stage.plugins {
+        let canary = loaded.get(used.name.as_str()).and_then(|loaded| loaded.canary.as_ref());
+        let Some((_, tried)) = canary else { continue };
+        if let Some(beyond) = tried.iter().find(|partition| !(0..most).contains(*partition)) {
+            let message = format!(
+                "plugin {:?} would be tried on partition {beyond}, and the input of {:?} has {most}",
+                used.name, stage.name
+            );
+            let remedy = format!("name partitions from 0 to {}", most - 1);
+            problems.error(used.place, message, Some(remedy));
+        }
+    }
+}
+
 /// Whether the plugin is of the kind that belongs there, and imports only what it is granted there.
 fn check_role(
     stage: &StageDefinition,
@@ -205,12 +243,7 @@ fn check_role(
 ) {
     let plugin = version.plugin();
     let is_runner = plugin.form() == PluginForm::Run;
-    let what = match (stage.runner, stage.position) {
-        (Some(kind), _) => kind.name(),
-        (None, Position::Stream) => "stage",
-        (None, Position::Ingest) => "ingest",
-        (None, Position::View) => "view",
-    };
+    let what = part_name(stage.runner, stage.position);
     if is_runner && stage.runner.is_none() {
         let message = format!("plugin {:?} is a producer or consumer, not a transform", used.name);
         let remedy = "put it under \"sources\" or \"sinks\"".to_owned();
@@ -255,6 +288,7 @@ fn check_configs(
         }
     };
     for (definition, stage) in stages {
+        let what = part_name(definition.runner, stage.position);
         let canary = stage.canary.iter().map(|canary| (&canary.plugin, &definition.plugins[canary.index]));
         for (plugin, used) in stage.plugins.iter().zip(&definition.plugins).chain(canary) {
             let started = async {
@@ -268,11 +302,11 @@ fn check_configs(
                 }
             };
             let Some(started) = runtime.block_on(stop.run_until_cancelled(started)) else {
-                let message = format!("plugin {:?} in stage {:?} was not started", plugin.name, stage.name);
+                let message = format!("plugin {:?} in {what} {:?} was not started", plugin.name, stage.name);
                 return problems.error(used.place, message, Some(GIVEN_UP.to_owned()));
             };
             if let Err(error) = started {
-                let message = format!("plugin {:?} in stage {:?}: {error}", plugin.name, stage.name);
+                let message = format!("plugin {:?} in {what} {:?}: {error}", plugin.name, stage.name);
                 let remedy = match error {
                     // Nothing is wrong with the configuration.
                     StartError::Role => "put it where a plugin of its kind belongs",

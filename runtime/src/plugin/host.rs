@@ -77,9 +77,9 @@ impl HostState {
         self.log.lock().expect("no code panics while it holds this lock").mask(text).into_owned()
     }
 
-    /// The last line written to standard error: a panic's message, for instance.
+    /// The last lines written to standard error: a panic's message, for instance.
     pub(super) fn take_last_words(&mut self) -> Option<String> {
-        self.stderr.take_last_line()
+        self.stderr.take_last_lines()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Standard output and error of a plugin: lines of its log.
 
+use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -15,6 +17,10 @@ use super::log::{GuardedLog, LogLevel};
 
 /// What Rust's standard library says behind a panic's message, and means nothing here.
 const BACKTRACE_NOTE: &str = "note: run with `RUST_BACKTRACE";
+/// Lines that say why a plugin died.
+const LAST_LINES: usize = 6;
+/// How Rust's standard library begins: with a thread, of which there is one, and a place that the log has.
+const PANIC: (&str, &str) = ("thread '", " panicked at ");
 /// A line without an end is cut here.
 const PENDING_BYTES_MAX: usize = 4096;
 /// What a guest may write in one go.
@@ -31,7 +37,8 @@ pub(super) struct PluginStdio {
 #[derive(Default)]
 struct Lines {
     pending: Vec<u8>,
-    last: Option<String>,
+    /// That say something.
+    last: VecDeque<String>,
 }
 
 impl PluginStdio {
@@ -39,18 +46,20 @@ impl PluginStdio {
         Self { log, level, lines: Arc::default() }
     }
 
-    /// The last line written since this was asked before, complete or not. It says why a plugin died.
-    pub(super) fn take_last_line(&self) -> Option<String> {
+    /// The last lines written since this was asked before, complete or not. They say why a plugin died: its language may
+    /// need several to say so, and put what matters first.
+    pub(super) fn take_last_lines(&self) -> Option<String> {
         let mut lines = self.lines.lock().expect("no code panics while it holds this lock");
         if !lines.pending.is_empty() {
             self.end_line(&mut lines);
         }
-        lines.last.take()
+        let last = mem::take(&mut lines.last);
+        (!last.is_empty()).then(|| Vec::from(last).join(" "))
     }
 
     /// What was said until now is no reason for what happens from now on.
-    pub(super) fn forget_last_line(&self) {
-        self.lines.lock().expect("no code panics while it holds this lock").last = None;
+    pub(super) fn forget_last_lines(&self) {
+        self.lines.lock().expect("no code panics while it holds this lock").last.clear();
     }
 
     pub(super) fn append(&self, mut bytes: &[u8]) {
@@ -67,8 +76,15 @@ impl PluginStdio {
         let line = String::from_utf8_lossy(&lines.pending).into_owned();
         lines.pending.clear();
         self.log.lock().expect("no code panics while it holds this lock").line(self.level, &line);
+        if line.starts_with(PANIC.0) && line.contains(PANIC.1) {
+            // The message follows. What was said before is no reason.
+            return lines.last.clear();
+        }
         if !line.trim().is_empty() && !line.starts_with(BACKTRACE_NOTE) {
-            lines.last = Some(line);
+            if lines.last.len() == LAST_LINES {
+                lines.last.pop_front();
+            }
+            lines.last.push_back(line.trim().to_owned());
         }
     }
 }

@@ -14,6 +14,8 @@ const PREPARE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Returns when the stage has the new deployment. A task that is in the middle of a batch takes it after that.
 pub(super) async fn swap(shared: &Arc<StageShared>, spec: &StageSpec) {
+    // What is told about the version before is past.
+    shared.forget_rollback();
     let next = shared.deployments.next(spec.plugins.clone(), spec.canary.clone());
     if spec.runner.is_some() {
         // Its plugin is told to stop, and the next one goes on in the same place of the group.

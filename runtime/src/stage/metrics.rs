@@ -261,6 +261,12 @@ impl StageMetrics {
         });
     }
 
+    /// Nobody reads its partitions any more: all of them together.
+    pub(crate) fn set_stalled_lag(&self, lag: i64) {
+        self.change_lags(BTreeMap::clear);
+        self.lag.set(lag);
+    }
+
     /// Others report the lag of partitions that are theirs now.
     pub(crate) fn forget_lags(&self, partitions: &[TopicPartition]) {
         self.change_lags(|lags| lags.retain(|partition, _| !partitions.contains(partition)));

@@ -6,12 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::metrics::Labels;
 
 const NAME_BYTES_MAX: usize = 100;
+/// Upper bounds, inclusive: written out, so that a round number is in the bucket that bears its name.
+const BUCKETS: [f64; 17] = [
+    0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0,
+    10_000.0,
+];
 /// Of one plugin of a pipeline.
 const NAMES_MAX: usize = 100;
 
@@ -32,7 +37,7 @@ type Names = Arc<Mutex<BTreeMap<String, Metric>>>;
 
 impl PluginMetricFamilies {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let buckets = || Histogram::new(exponential_buckets(0.000_1, 3.162_277_66, 17));
+        let buckets = || Histogram::new(BUCKETS);
         let families = Self {
             counters: Family::default(),
             gauges: Family::default(),

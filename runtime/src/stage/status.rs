@@ -306,6 +306,10 @@ impl StageShared {
         self.cpu_accounts.of(plugin.label(), percent, self.clock.monotonic())
     }
 
+    pub(crate) fn forget_rollback(&self) {
+        self.life.lock().expect("no code panics while it holds this lock").last_rollback = None;
+    }
+
     /// What an instance is made for, at that place in the chain. Its lines go to the log, and for a while those who ask find
     /// them.
     pub(crate) fn instance_config(&self, index: usize, plugin: &StagePlugin) -> InstanceConfig {

@@ -16,7 +16,8 @@ pub fn gauge(name: &str, value: f64) -> Result<()> {
     host::gauge(name, value)
 }
 
-/// Enters a value into a histogram, whose buckets go from 0.0001 to 10,000: `millstream_plugin_histogram`.
+/// Enters a value into a histogram, whose buckets end at 0.0001, 0.0003, 0.001 and so on up to 10,000:
+/// `millstream_plugin_histogram`.
 pub fn histogram(name: &str, value: f64) -> Result<()> {
     host::histogram(name, value)
 }

@@ -9,6 +9,7 @@ mod runs;
 mod transforms;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +55,15 @@ struct Report {
 
 pub(super) fn run(args: &PluginTestArgs, output: &mut Output) -> Result<(), Failure> {
     let (component, cases) = component_and_cases(&args.files)?;
+    let is_projects = cases.len() == args.files.len();
     let files = case_files(cases)?;
-    let bytes = fs::read(&component).map_err(|source| Failure::Input { path: component.clone(), source })?;
+    let bytes = fs::read(&component).map_err(|source| match source.kind() {
+        ErrorKind::NotFound if is_projects => Failure::Plugin {
+            path: component.clone(),
+            reason: "it is not there yet: run `millstream plugin build`".to_owned(),
+        },
+        _ => Failure::Input { path: component.clone(), source },
+    })?;
     let plugin = Arc::new(compile::load(&component, &bytes)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.map_err(|error| Failure::Node(format!("can't start timers: {error}")))?;

@@ -199,7 +199,7 @@ impl State {
     pub(super) fn begin(&mut self, job: Box<Job>) {
         self.registry_call = None;
         self.limiter.take_denied();
-        self.stderr.forget_last_line();
+        self.stderr.forget_last_lines();
         self.job = Some(job);
     }
 
@@ -209,7 +209,7 @@ impl State {
 
     /// The last line written to standard error; and what a guest can't know about the reason.
     fn last_words(&mut self) -> Option<String> {
-        let words = self.stderr.take_last_line();
+        let words = self.stderr.take_last_lines();
         let Some(function) = self.registry_call else { return words };
         let hint = format!("{function} was called, and this node has no schema registry");
         Some(words.map_or_else(|| hint.clone(), |words| format!("{words}; {hint}")))

@@ -31,6 +31,8 @@ class Run(exports.Run):
             try:
                 self.sum_up()
             except Err as error:
+                if isinstance(error.value, (RunError_Retry, RunError_Stop)):
+                    raise
                 # What a call of the host has answered.
                 if isinstance(error.value, (consumer.Error_Stopping, producer.Error_Stopping)):
                     return

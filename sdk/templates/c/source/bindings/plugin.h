@@ -224,7 +224,7 @@ extern bool millstream_plugin_timers_stopping(void);
 extern bool millstream_plugin_metrics_counter(plugin_string_t *name, uint64_t by, millstream_plugin_metrics_error_t *err);
 // Sets a gauge.
 extern bool millstream_plugin_metrics_gauge(plugin_string_t *name, double value, millstream_plugin_metrics_error_t *err);
-// Enters a value into a histogram, whose buckets go from 0.0001 to 10,000 in steps of about 3.
+// Enters a value into a histogram, whose buckets end at 0.0001, 0.0003, 0.001, 0.003 and so on up to 10,000.
 extern bool millstream_plugin_metrics_histogram(plugin_string_t *name, double value, millstream_plugin_metrics_error_t *err);
 
 // Imported Functions from `millstream:plugin/producer@0.2.0`
