@@ -42,9 +42,10 @@ use crate::log::config::LogDirConfig;
 use crate::log::dir::{LogDir, LogDirContext};
 use crate::log::disk::FileDisk;
 use crate::log::{self, LogDirOwner};
-use crate::metadata::{self, Metadata, MetadataConfig, NoPeers, ViewImage};
+use crate::metadata::{self, Metadata, MetadataConfig, ViewImage};
 use crate::metrics::{BrokerMetrics, LogDirMetrics};
 use crate::partition::LocalTopics;
+use crate::peer::TcpConnector;
 use crate::server;
 
 /// What every request handler sees.
@@ -267,8 +268,9 @@ async fn open_metadata(
         node_id: config.id(),
         address: format!("{}:{port}", advertised.host),
         cluster_id: None,
+        join: Vec::new(),
     };
-    let metadata = Metadata::open(metadata_config, Arc::clone(clock), NoPeers).await?;
+    let metadata = Metadata::open(metadata_config, Arc::clone(clock), Arc::new(TcpConnector)).await?;
     let registered =
         metadata.register_broker(advertised.host.clone(), port, config.broker_rack.clone()).await;
     match registered {

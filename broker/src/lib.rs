@@ -14,4 +14,5 @@ pub mod log;
 pub mod metadata;
 mod metrics;
 pub mod partition;
+pub mod peer;
 mod server;

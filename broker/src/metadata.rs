@@ -14,13 +14,16 @@
 //! One file, `meta.redb`, holds the vote, the log and the applied state; one OS thread owns it.
 
 mod apply;
+#[cfg_attr(not(test), expect(dead_code, reason = "brokers open no listener for each other yet"))]
+mod cluster;
 mod command;
 mod delta;
 mod handle;
 mod image;
 mod log_store;
-mod network;
+mod members;
 mod new_file;
+mod peer_network;
 mod placement;
 mod producer_ids;
 mod proposer;
@@ -36,17 +39,17 @@ mod tests;
 mod views;
 
 pub use command::{
-    CONFIG_VALUE_BYTES_MAX, CONFIGS_MAX, Command, CommandBatch, ConfigResource, DOCUMENT_BYTES_MAX,
-    DOCUMENT_NAME_BYTES_MAX, DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX,
-    PRODUCER_IDS_PER_BLOCK_MAX, PartitionChange, Rejection, Response, VIEWS_MAX,
+    ADDRESS_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, CONFIGS_MAX, Command, CommandBatch, ConfigResource,
+    DOCUMENT_BYTES_MAX, DOCUMENT_NAME_BYTES_MAX, DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX, MEMBERS_MAX,
+    PARTITIONS_MAX, PARTITIONS_PER_COMMAND_MAX, PRODUCER_IDS_PER_BLOCK_MAX, PartitionChange, Rejection,
+    Response, VIEWS_MAX,
 };
 pub use delta::TopicsDelta;
 pub use handle::{ImageWatch, Metadata, MetadataConfig, ProposeError};
 pub use image::{
-    BrokerEpoch, BrokerImage, ClusterId, Document, MetadataImage, PartitionImage, Replicas, TopicImage,
-    is_internal_topic,
+    BrokerEpoch, BrokerImage, ClusterId, Document, MemberImage, MetadataImage, PartitionImage, Replicas,
+    TopicImage, is_internal_topic,
 };
-pub use network::{NoPeer, NoPeers};
 pub use placement::{PlacementError, place};
 pub use raft::{BatchResponse, TypeConfig};
 pub use snapshot::SnapshotData;

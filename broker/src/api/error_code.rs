@@ -143,7 +143,12 @@ fn of_rejection(rejection: &Rejection) -> ErrorCode {
             ErrorCode::INVALID_REPLICA_ASSIGNMENT
         }
         Rejection::ConfigsTooLarge => ErrorCode::INVALID_CONFIG,
-        Rejection::LeaderNotInSync(_)
+        // No request of a client's comes to these.
+        Rejection::OtherIncarnation { .. }
+        | Rejection::UnknownMember(_)
+        | Rejection::TooManyMembers
+        | Rejection::InvalidAddress
+        | Rejection::LeaderNotInSync(_)
         | Rejection::StalePartitionEpoch { .. }
         | Rejection::StaleBrokerEpoch { .. }
         | Rejection::InvalidBlock(_)

@@ -62,6 +62,10 @@ impl MetadataImage {
                 self.put_view(name, *topic_id, *source_id, delta)
             }
             Command::DeleteView { topic_id } => self.delete_view(*topic_id, delta),
+            Command::PutMember { broker_id, incarnation, address } => {
+                self.put_member(*broker_id, *incarnation, address, delta)
+            }
+            Command::RemoveMember { broker_id } => self.remove_member(*broker_id, delta),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::image::BrokerEpoch;
 use crate::config::TopicConfigs;
@@ -25,6 +26,10 @@ pub const CONFIG_VALUE_BYTES_MAX: usize = 8 * 1024;
 pub const PRODUCER_IDS_PER_BLOCK_MAX: i32 = 100_000;
 /// Views of all topics: each is listed like a topic of its own.
 pub const VIEWS_MAX: usize = 1_000;
+/// Brokers of the cluster.
+pub const MEMBERS_MAX: usize = 1_000;
+/// Longest address of a broker, `HOST:PORT`.
+pub const ADDRESS_BYTES_MAX: usize = 300;
 
 /// One change. The proposer stamps ids and time into it, so that applying it is the same everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +89,17 @@ pub enum Command {
     },
     DeleteView {
         topic_id: TopicId,
+    },
+    /// A broker becomes a member of the cluster, or one that is says where the others reach it now.
+    PutMember {
+        broker_id: BrokerId,
+        /// Of its disk.
+        incarnation: Uuid,
+        address: String,
+    },
+    /// The broker's number is free again.
+    RemoveMember {
+        broker_id: BrokerId,
     },
 }
 
@@ -186,4 +202,14 @@ pub enum Rejection {
     UnknownView(TopicId),
     #[error("there are {VIEWS_MAX} views already")]
     TooManyViews,
+    #[error(
+        "node id {broker_id} belongs to another data directory: use a number that is free, or unregister that broker"
+    )]
+    OtherIncarnation { broker_id: BrokerId },
+    #[error("broker {0} is no member of the cluster")]
+    UnknownMember(BrokerId),
+    #[error("there are {MEMBERS_MAX} brokers already")]
+    TooManyMembers,
+    #[error("an address has 1 to {ADDRESS_BYTES_MAX} bytes")]
+    InvalidAddress,
 }

@@ -20,6 +20,7 @@ pub(super) enum RowKey {
         name: String,
     },
     View(TopicId),
+    Member(BrokerId),
 }
 
 /// The rows that a run of commands touched.

@@ -3,33 +3,39 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use openraft::network::RaftNetworkFactory;
 use openraft::{BasicNode, Config, ServerState, SnapshotPolicy};
 use redb::Database;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::cluster::{Members, Outside, cluster_of, keep_voters};
 use super::command::{Command, ConfigResource, Rejection, Response};
 use super::image::{BrokerEpoch, ClusterId, MetadataImage};
 use super::log_store::LogStore;
+use super::peer_network::PeerNetwork;
 use super::placement::{PlacementError, place};
 use super::producer_ids::ProducerIds;
 use super::proposer::{self, COMMAND_BYTES_MAX, Proposal, QUEUE_COMMANDS_MAX, WriteError};
-use super::raft::{Identity, Raft, TypeConfig};
+use super::raft::{Identity, Origin, Raft};
 use super::state_machine::{Published, StateMachine};
 use super::store::{Closed, Expected, FILE_NAME, OpenError, Store, damaged, open_file};
 use crate::clock::SharedClock;
 use crate::codec;
 use crate::config::{ConfigError, TopicConfigs, validate_topic_config};
 use crate::ids::{BrokerId, ProducerId, TopicId, TopicName};
+use crate::peer::{Connect, Hello, Member};
 
 /// Log entries after which a snapshot is taken. Taking one is free; it lets the log be cut.
 const SNAPSHOT_ENTRIES: u64 = 1000;
 /// Entries behind a snapshot that stay for followers that lag.
 const LOG_ENTRIES_KEPT: u64 = 200;
 const PURGE_ENTRIES: u64 = 100;
+
+/// A command that takes longer has no majority, or a disk that has stopped.
+const PROPOSE_TIME_MAX: Duration = Duration::from_secs(60);
 
 const HEARTBEAT_MS: u64 = 500;
 const ELECTION_TIMEOUT_MS: (u64, u64) = (2000, 4000);
@@ -43,6 +49,8 @@ pub struct MetadataConfig {
     pub address: String,
     /// What the cluster must be called, or will be; a new cluster gets a random id where this is `None`.
     pub cluster_id: Option<ClusterId>,
+    /// Where brokers of the cluster are that a new one becomes a part of; empty, and it begins one.
+    pub join: Vec<String>,
 }
 
 /// Why a command did not take effect. After `Stopped` it is unknown whether it did.
@@ -56,8 +64,14 @@ pub enum ProposeError {
     Placement(#[from] PlacementError),
     #[error("the command has {0} bytes, more than {COMMAND_BYTES_MAX}")]
     TooLarge(usize),
+    /// None was found in time.
     #[error("another broker is the controller")]
     NotController { leader: Option<BrokerId> },
+    /// The controller was asked, and its answer did not arrive: the command may have taken effect.
+    #[error("it is unknown whether the controller has done it: {0}")]
+    Unknown(String),
+    #[error("the cluster does not take this broker: {0}")]
+    Refused(String),
     #[error("this broker is not registered")]
     NotRegistered,
     #[error("the metadata has stopped: {0}")]
@@ -73,6 +87,7 @@ pub struct Metadata {
 struct Inner {
     raft: Raft,
     node_id: BrokerId,
+    outside: Outside,
     clock: SharedClock,
     proposals: mpsc::Sender<Proposal>,
     published: watch::Receiver<Published>,
@@ -84,34 +99,59 @@ struct Inner {
 
 impl Metadata {
     /// Opens or creates `meta.redb` and returns when this node, if it is the only voter, leads and has applied its
-    /// whole log. A new cluster consists of this node.
+    /// whole log. A new cluster consists of this node; one that joins a cluster becomes a part of it by `become_member`.
     pub async fn open(
         config: MetadataConfig,
         clock: SharedClock,
-        network: impl RaftNetworkFactory<TypeConfig>,
+        connector: Arc<dyn Connect>,
     ) -> Result<Self, OpenError> {
         let dir = config.dir.clone();
-        let cluster_id = config.cluster_id.unwrap_or_else(|| ClusterId(clock.random_uuid()));
+        let incarnation = clock.random_uuid();
+        let is_new = !dir.join(FILE_NAME).exists();
+        let is_founder = config.join.is_empty();
+        let cluster_id = if is_new && !is_founder {
+            let member = Member { id: config.node_id, incarnation };
+            cluster_of(&connector, &config.join, member).await?
+        } else {
+            config.cluster_id.unwrap_or_else(|| ClusterId(clock.random_uuid()))
+        };
         let identity = Identity { node_id: config.node_id, cluster_id };
-        Self::open_with(config, clock, network, move || open_file(&dir, identity)).await
+        let origin = Origin { incarnation, is_founder };
+        Self::open_with(config, clock, connector, origin, move || open_file(&dir, identity, origin)).await
     }
 
     /// As `open`, with a database from elsewhere: a simulated disk.
     pub(super) async fn open_with(
         config: MetadataConfig,
         clock: SharedClock,
-        network: impl RaftNetworkFactory<TypeConfig>,
+        connector: Arc<dyn Connect>,
+        fresh: Origin,
         database: impl FnOnce() -> Result<Database, OpenError> + Send + 'static,
     ) -> Result<Self, OpenError> {
         let path = config.dir.join(FILE_NAME);
         let expected = Expected { node_id: config.node_id, cluster_id: config.cluster_id };
         let (store, identity, closed) = Store::open(&path, expected, database).await?;
+        // A file of before there was such a thing is that of a cluster of one.
+        let origin = store.origin(Origin { is_founder: true, ..fresh }).await;
+        let origin = origin.map_err(|error| damaged(&path, &error))?;
         let loaded = StateMachine::load(store.clone(), identity.cluster_id).await;
         let (machine, published) = loaded.map_err(|error| damaged(&path, &error))?;
+        let member = Member { id: config.node_id, incarnation: origin.incarnation };
+        // Where nobody answers, they may all be starting.
+        if let Ok(other) = cluster_of(&connector, &config.join, member).await
+            && other != identity.cluster_id
+        {
+            let (expected, found) = (other.to_string(), identity.cluster_id.to_string());
+            return Err(OpenError::WrongCluster { path: path.display().to_string(), expected, found });
+        }
+        let members = Arc::new(Members::default());
+        members.follow(published.clone());
+        let hello = Hello { cluster_id: Some(identity.cluster_id), from: member, to: None };
+        let network = PeerNetwork::new(Arc::clone(&connector), members, hello);
         let node_id = u64::try_from(config.node_id.0).expect("node.id is not negative");
         let log = LogStore::new(store);
         let raft = Raft::new(node_id, raft_config(), network, log, machine).await.map_err(raft_error)?;
-        if let Err(error) = lead_alone(&raft, node_id, &config.address).await {
+        if let Err(error) = lead_alone(&raft, node_id, &config.address, origin.is_founder).await {
             if let Err(error) = raft.shutdown().await {
                 tracing::error!(%error, "raft did not stop cleanly");
             }
@@ -121,9 +161,12 @@ impl Metadata {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (proposals, queue) = mpsc::channel(QUEUE_COMMANDS_MAX);
         tasks.spawn(proposer::run(raft.clone(), queue, stop.clone()));
+        tasks.spawn(keep_voters(raft.clone(), stop.clone()));
         let producer_ids = ProducerIds::default();
         let (node_id, closed) = (config.node_id, tokio::sync::Mutex::new(Some(closed)));
-        let inner = Inner { raft, node_id, clock, proposals, published, producer_ids, tasks, stop, closed };
+        let outside = Outside { connector, member, address: config.address, join: config.join };
+        let inner =
+            Inner { raft, node_id, outside, clock, proposals, published, producer_ids, tasks, stop, closed };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -147,8 +190,25 @@ impl Metadata {
         ImageWatch { published: self.inner.published.clone() }
     }
 
-    /// Makes a change. When it returns, `image` shows it. A caller that stops waiting does not stop the command.
+    /// Makes a change, here or by way of the controller. When it returns, `image` shows it. A caller that stops waiting does
+    /// not stop the command.
     pub async fn propose(&self, command: Command) -> Result<Response, ProposeError> {
+        let (index, response) = match self.propose_here(command.clone()).await {
+            Err(ProposeError::NotController { leader }) => self.forward(&command, leader).await?,
+            outcome => outcome?,
+        };
+        // On the leader that is so already; elsewhere the entry may still be on its way.
+        let mut published = self.inner.published.clone();
+        let seen = published.wait_for(|published| published.applied_index >= Some(index)).await;
+        seen.map_err(|_| ProposeError::Stopped("the state machine is gone".to_owned()))?;
+        Ok(response?)
+    }
+
+    /// The same on the controller itself, with the index of the entry.
+    pub(super) async fn propose_here(
+        &self,
+        command: Command,
+    ) -> Result<(u64, Result<Response, Rejection>), ProposeError> {
         validate(&command)?;
         let too_large = |_| ProposeError::TooLarge(codec::VALUE_BYTES_MAX);
         let bytes = codec::encode(&command).map_err(too_large)?.len();
@@ -159,13 +219,31 @@ impl Metadata {
         let (answer, answered) = oneshot::channel();
         let proposal = Proposal { command, bytes, answer };
         self.inner.proposals.send(proposal).await.map_err(|_| stopped("it is shutting down"))?;
-        let outcome = answered.await.map_err(|_| stopped("it is shutting down"))?;
-        let (index, response) = outcome?;
-        // On the leader that is so already; elsewhere the entry may still be on its way.
-        let mut published = self.inner.published.clone();
-        let seen = published.wait_for(|published| published.applied_index >= Some(index)).await;
-        seen.map_err(|_| stopped("the state machine is gone"))?;
-        Ok(response?)
+        // A controller that has lost the others does not know it.
+        let answered = tokio::time::timeout(PROPOSE_TIME_MAX, answered).await;
+        let answered = answered.map_err(|_| ProposeError::Unknown("no majority has answered".to_owned()))?;
+        let outcome = answered.map_err(|_| stopped("it is shutting down"))?;
+        Ok(outcome?)
+    }
+
+    pub(super) fn raft(&self) -> &Raft {
+        &self.inner.raft
+    }
+
+    pub(super) fn outside(&self) -> &Outside {
+        &self.inner.outside
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.inner.clock
+    }
+
+    pub(super) fn stop(&self) -> &CancellationToken {
+        &self.inner.stop
+    }
+
+    pub(super) fn published(&self) -> watch::Receiver<Published> {
+        self.inner.published.clone()
     }
 
     /// Announces this broker: where clients reach it. Each start of a broker gets an epoch of its own.
@@ -316,10 +394,6 @@ impl Metadata {
 
 #[cfg(test)]
 impl Metadata {
-    pub(super) fn raft(&self) -> &Raft {
-        &self.inner.raft
-    }
-
     pub(super) fn last_log_index(&self) -> u64 {
         self.inner.raft.metrics().borrow().last_log_index.unwrap_or_default()
     }
@@ -339,6 +413,7 @@ impl From<WriteError> for ProposeError {
                 Self::NotController { leader }
             }
             WriteError::Stopped(why) => Self::Stopped(why),
+            error @ WriteError::Unknown => Self::Unknown(error.to_string()),
         }
     }
 }
@@ -398,8 +473,11 @@ pub(super) fn raft_config() -> Arc<Config> {
 }
 
 /// Makes a cluster of this node, if there is none, and lets the only voter lead at once: nobody could object.
-async fn lead_alone(raft: &Raft, node_id: u64, address: &str) -> Result<(), OpenError> {
+async fn lead_alone(raft: &Raft, node_id: u64, address: &str, is_founder: bool) -> Result<(), OpenError> {
     if !raft.is_initialized().await.map_err(raft_error)? {
+        if !is_founder {
+            return Ok(());
+        }
         let node = BasicNode::new(address);
         raft.initialize(BTreeMap::from([(node_id, node)])).await.map_err(raft_error)?;
     }

@@ -43,6 +43,16 @@ pub struct BrokerImage {
     pub rack: Option<String>,
 }
 
+/// A broker, as the others know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberImage {
+    pub id: BrokerId,
+    /// Of its disk: a number that comes back with another one is another broker's.
+    pub incarnation: Uuid,
+    /// Where other brokers reach it.
+    pub address: String,
+}
+
 /// Broker ids in an order that means something: the first replica is the preferred leader.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<BrokerId>", into = "Vec<BrokerId>")]
@@ -128,6 +138,7 @@ pub struct MetadataImage {
     pub(super) next_broker_epoch: i64,
     pub(super) next_producer_id: i64,
     pub(super) next_document_version: u64,
+    pub(super) members: Arc<BTreeMap<BrokerId, MemberImage>>,
     pub(super) brokers: Arc<BTreeMap<BrokerId, BrokerImage>>,
     pub(super) topics: SharedMap<TopicId, Arc<TopicImage>>,
     pub(super) topic_ids: SharedMap<TopicName, TopicId>,
@@ -148,6 +159,15 @@ impl MetadataImage {
     /// What `Metadata` shows always has one.
     pub fn cluster_id(&self) -> ClusterId {
         self.cluster_id.expect("a cluster has its id before anyone sees its image")
+    }
+
+    /// Every broker of the cluster, also those that were never registered.
+    pub fn members(&self) -> impl Iterator<Item = &MemberImage> {
+        self.members.values()
+    }
+
+    pub fn member(&self, id: BrokerId) -> Option<&MemberImage> {
+        self.members.get(&id)
     }
 
     pub fn brokers(&self) -> impl Iterator<Item = &BrokerImage> {

@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-use super::raft::Identity;
+use super::raft::{Identity, Origin};
 use super::store::{FILE_NAME, OpenError, StoreError, damaged, format};
 use crate::durable_dir;
 
 const NEW_FILE_NAME: &str = "meta.redb.new";
 
 /// Leaves a `meta.redb` in `dir`: this one, or that of a process which was faster.
-pub(super) fn create(dir: &Path, identity: Identity) -> Result<(), OpenError> {
+pub(super) fn create(dir: &Path, identity: Identity, origin: Origin) -> Result<(), OpenError> {
     let io = |path: &Path| {
         let path = path.display().to_string();
         move |error| OpenError::Io { path, error }
@@ -37,17 +37,17 @@ pub(super) fn create(dir: &Path, identity: Identity) -> Result<(), OpenError> {
     if path.exists() {
         return std::fs::remove_file(&new).map_err(io(&new));
     }
-    let bytes = content(identity).map_err(|error| damaged(&new, &error))?;
+    let bytes = content(identity, origin).map_err(|error| damaged(&new, &error))?;
     let written = file.set_len(0).and_then(|()| file.write_all(&bytes)).and_then(|()| file.sync_all());
     written.map_err(io(&new))?;
     std::fs::rename(&new, &path).map_err(io(&path))?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io(dir))
 }
 
-fn content(identity: Identity) -> Result<Vec<u8>, StoreError> {
+fn content(identity: Identity, origin: Origin) -> Result<Vec<u8>, StoreError> {
     let memory = Memory::default();
     let db = redb::Builder::new().create_with_backend(memory.clone())?;
-    format(&db, identity)?;
+    format(&db, identity, origin)?;
     db.close()?;
     Ok(std::mem::take(&mut *memory.bytes()))
 }

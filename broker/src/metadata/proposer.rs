@@ -7,6 +7,7 @@
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use openraft::ServerState;
 use openraft::error::{ClientWriteError, RaftError};
 
 use super::command::{Command, CommandBatch, Rejection, Response};
@@ -28,6 +29,8 @@ pub(super) enum WriteError {
     NotController { leader: Option<u64> },
     #[error("raft has stopped: {0}")]
     Stopped(String),
+    #[error("another broker became the controller meanwhile")]
+    Unknown,
 }
 
 /// What a command came to, and the index of its entry.
@@ -73,8 +76,19 @@ pub(super) async fn run(raft: Raft, mut queue: mpsc::Receiver<Proposal>, stop: C
 }
 
 async fn write(raft: &Raft, commands: Vec<Command>, answers: Vec<oneshot::Sender<Outcome>>) {
+    let written = tokio::select! {
+        biased;
+        written = raft.client_write(CommandBatch(commands)) => written,
+        () = deposed(raft) => {
+            // Whoever leads now may have it, or not.
+            for answer in answers {
+                let _ = answer.send(Err(WriteError::Unknown));
+            }
+            return;
+        }
+    };
     // A proposer that no longer waits for its answer is no error.
-    match raft.client_write(CommandBatch(commands)).await {
+    match written {
         Ok(written) => {
             assert_eq!(written.data.0.len(), answers.len(), "each command has its response");
             for (answer, response) in answers.into_iter().zip(written.data.0) {
@@ -92,5 +106,18 @@ async fn write(raft: &Raft, commands: Vec<Command>, answers: Vec<oneshot::Sender
                 let _ = answer.send(Err(error.clone()));
             }
         }
+    }
+}
+
+/// Waits until this node leads no more, if it does. Who does not is told so by `client_write`; who did, and could not reach the
+/// others, would wait there until they reach it.
+async fn deposed(raft: &Raft) {
+    let mut metrics = raft.metrics();
+    if metrics.borrow().state != ServerState::Leader {
+        return std::future::pending().await;
+    }
+    // The end of Raft is told by `client_write`.
+    if metrics.wait_for(|now| now.state != ServerState::Leader).await.is_err() {
+        std::future::pending().await
     }
 }

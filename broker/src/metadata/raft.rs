@@ -2,6 +2,7 @@
 
 use openraft::{BasicNode, LogId, StoredMembership, Vote};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::command::{CommandBatch, Rejection, Response};
 use super::image::ClusterId;
@@ -44,6 +45,14 @@ pub(super) struct Identity {
     pub(super) cluster_id: ClusterId,
 }
 
+/// Which disk this is, and whether it began the cluster. It is in the file from its first byte on: a joiner that forgot would
+/// begin a cluster of its own under the name of the one that it has joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Origin {
+    pub(super) incarnation: Uuid,
+    pub(super) is_founder: bool,
+}
+
 impl Encoded for Vote<u64> {
     const KIND: u8 = 1;
 }
@@ -64,6 +73,10 @@ impl Encoded for AppliedState {
 
 impl Encoded for Identity {
     const KIND: u8 = 6;
+}
+
+impl Encoded for Origin {
+    const KIND: u8 = 16;
 }
 
 impl Encoded for super::command::Command {

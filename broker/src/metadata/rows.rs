@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::delta::RowKey;
-use super::image::{BrokerImage, ClusterId, Document, MetadataImage, PartitionImage, TopicImage};
+use super::image::{
+    BrokerImage, ClusterId, Document, MemberImage, MetadataImage, PartitionImage, TopicImage,
+};
 use super::views::ViewImage;
 use crate::codec::Encoded;
 use crate::config::TopicConfigs;
@@ -43,6 +45,7 @@ pub(super) enum Row {
         bytes: Vec<u8>,
     },
     View(ViewImage),
+    Member(MemberImage),
 }
 
 impl Encoded for Row {
@@ -76,6 +79,7 @@ impl RowKey {
                 [&[5, kind.len() as u8][..], kind.as_bytes(), name.as_bytes()].concat()
             }
             Self::View(id) => [&[6][..], id.0.as_bytes()].concat(),
+            Self::Member(id) => [&[7][..], &signed(id.0)].concat(),
         }
     }
 }
@@ -116,6 +120,7 @@ impl MetadataImage {
                 })
             }
             RowKey::View(id) => self.view_by_id(*id).map(|view| Row::View(view.as_ref().clone())),
+            RowKey::Member(id) => self.member(*id).cloned().map(Row::Member),
         }
     }
 
@@ -138,6 +143,7 @@ impl MetadataImage {
             }))
             .chain(documents.into_iter().map(|(kind, name)| RowKey::Document { kind, name }))
             .chain(self.views().map(|view| RowKey::View(view.id)))
+            .chain(self.members.keys().copied().map(RowKey::Member))
     }
 }
 
@@ -199,6 +205,9 @@ impl ImageBuilder {
                     return Err(RowError::View(view.name));
                 }
                 Arc::make_mut(&mut self.image.views).insert(view);
+            }
+            Row::Member(member) => {
+                Arc::make_mut(&mut self.image.members).insert(member.id, member);
             }
         }
         Ok(())

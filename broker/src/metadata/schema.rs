@@ -17,6 +17,8 @@ pub(super) const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new
 pub(super) const FORMAT: &str = "format";
 /// `Identity`: whose file this is.
 pub(super) const IDENTITY: &str = "identity";
+/// `Origin`: not there in files of the time when a cluster had one broker.
+pub(super) const ORIGIN: &str = "origin";
 /// Raft's vote.
 pub(super) const VOTE: &str = "vote";
 /// The last log id known to be committed.

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::image::ClusterId;
 use super::new_file::create;
-use super::raft::Identity;
-use super::schema::{FORMAT, FORMAT_VERSION, IDENTITY, LOG, META, STATE};
+use super::raft::{Identity, Origin};
+use super::schema::{FORMAT, FORMAT_VERSION, IDENTITY, LOG, META, ORIGIN, STATE};
 use crate::codec::{self, DecodeError, EncodeError, Encoded};
 use crate::ids::BrokerId;
 
@@ -47,6 +47,8 @@ pub enum OpenError {
     Io { path: String, error: io::Error },
     #[error("raft does not start: {0}")]
     Raft(String),
+    #[error("can't join the cluster: {0}")]
+    Join(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +135,18 @@ impl Store {
         }
     }
 
+    /// Where the file comes from. One of before there was such a thing is given `fresh`.
+    pub(super) async fn origin(&self, fresh: Origin) -> Result<Origin, StoreError> {
+        self.run(move |db| match get::<Origin>(db, ORIGIN)? {
+            Some(origin) => Ok(origin),
+            None => {
+                write(db, Durability::Immediate, |transaction| put(transaction, ORIGIN, &fresh))?;
+                Ok(fresh)
+            }
+        })
+        .await
+    }
+
     /// Runs `job` on the thread, after all that was handed over before.
     pub(super) async fn run<R: Send + 'static>(
         &self,
@@ -187,10 +201,10 @@ pub(super) fn get<T: Encoded>(db: &Database, name: &str) -> Result<Option<T>, St
 }
 
 /// Opens `meta.redb` in a directory, or makes it.
-pub(super) fn open_file(dir: &Path, identity: Identity) -> Result<Database, OpenError> {
+pub(super) fn open_file(dir: &Path, identity: Identity, origin: Origin) -> Result<Database, OpenError> {
     let path = dir.join(FILE_NAME);
     if !path.exists() {
-        create(dir, identity)?;
+        create(dir, identity, origin)?;
     }
     let shown = path.display().to_string();
     redb::Builder::new().set_cache_size(CACHE_BYTES).open(&path).map_err(|error| match error {
@@ -203,12 +217,13 @@ pub(super) fn open_file(dir: &Path, identity: Identity) -> Result<Database, Open
 }
 
 /// Gives an empty file its tables and its identity.
-pub(super) fn format(db: &Database, identity: Identity) -> Result<(), StoreError> {
+pub(super) fn format(db: &Database, identity: Identity, origin: Origin) -> Result<(), StoreError> {
     write(db, Durability::Immediate, |transaction| {
         transaction.open_table(LOG)?;
         transaction.open_table(STATE)?;
         transaction.open_table(META)?.insert(FORMAT, FORMAT_VERSION.to_le_bytes().as_slice())?;
-        put(transaction, IDENTITY, &identity)
+        put(transaction, IDENTITY, &identity)?;
+        put(transaction, ORIGIN, &origin)
     })
 }
 

@@ -1,8 +1,8 @@
 //! Commands in, image out.
 
+mod cluster;
 mod disk;
 mod encoding;
-mod replication;
 mod storage;
 mod whole;
 
@@ -11,8 +11,14 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::delta::MetadataDelta;
+use super::raft::Origin;
 use super::*;
 use crate::ids::{BrokerId, LeaderEpoch, PartitionIndex, ProducerId, TopicId, TopicName};
+
+/// Of a broker that begins a cluster.
+pub(super) fn origin() -> Origin {
+    Origin { incarnation: Uuid::from_u128(1), is_founder: true }
+}
 
 pub(super) fn topic_id(n: u128) -> TopicId {
     TopicId(Uuid::from_u128(n))

@@ -27,6 +27,11 @@ fn cluster_id() -> ClusterId {
     ClusterId(Uuid::from_u128(7))
 }
 
+fn member(id: i32, incarnation: u128, address: &str) -> Command {
+    let incarnation = Uuid::from_u128(incarnation);
+    Command::PutMember { broker_id: BrokerId(id), incarnation, address: address.to_owned() }
+}
+
 /// One of each command.
 fn every_command() -> Vec<Command> {
     vec![
@@ -53,6 +58,9 @@ fn every_command() -> Vec<Command> {
         view("a.view", 4, 1),
         view("b.view", 5, 2),
         drop_view(5),
+        member(1, 7, "127.0.0.1:9192"),
+        member(2, 8, "b:1"),
+        Command::RemoveMember { broker_id: BrokerId(2) },
     ]
 }
 

@@ -34,7 +34,7 @@ impl Opened {
         let identity = Identity { node_id: BrokerId(0), cluster_id };
         let expected = Expected { node_id: BrokerId(0), cluster_id: Some(cluster_id) };
         let in_thread = dir.to_owned();
-        let open = move || open_file(&in_thread, identity);
+        let open = move || open_file(&in_thread, identity, super::origin());
         let (store, _, closed) = Store::open(&dir.join(FILE_NAME), expected, open).await.unwrap();
         let (machine, _) = StateMachine::load(store.clone(), cluster_id).await.unwrap();
         Self { log: LogStore::new(store), machine, closed }

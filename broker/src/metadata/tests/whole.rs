@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::StorageBackend;
 use tempfile::TempDir;
@@ -12,12 +13,20 @@ use super::super::snapshot;
 use super::super::store::{FILE_NAME, OpenError, format};
 use super::super::*;
 use super::disk::ForgetfulDisk;
+use super::origin;
 use crate::clock::{SharedClock, SystemClock};
 use crate::ids::{BrokerId, TopicName};
+use crate::peer::TcpConnector;
 
 fn config(dir: &Path, node_id: i32) -> MetadataConfig {
     let address = "127.0.0.1:9092".to_owned();
-    MetadataConfig { dir: dir.to_owned(), node_id: BrokerId(node_id), address, cluster_id: None }
+    MetadataConfig {
+        dir: dir.to_owned(),
+        node_id: BrokerId(node_id),
+        address,
+        cluster_id: None,
+        join: Vec::new(),
+    }
 }
 
 fn clock() -> SharedClock {
@@ -25,7 +34,7 @@ fn clock() -> SharedClock {
 }
 
 async fn open(dir: &Path) -> Metadata {
-    let metadata = Metadata::open(config(dir, 1), clock(), NoPeers).await.unwrap();
+    let metadata = Metadata::open(config(dir, 1), clock(), Arc::new(TcpConnector)).await.unwrap();
     metadata.register_broker("127.0.0.1".to_owned(), 9092, None).await.unwrap();
     metadata
 }
@@ -74,7 +83,7 @@ async fn what_was_proposed_is_there_at_once_and_after_a_restart() {
     metadata.shutdown().await;
     assert!(matches!(create(&metadata, "b").await, Err(ProposeError::Stopped(_))));
 
-    let metadata = Metadata::open(config(dir.path(), 1), clock(), NoPeers).await.unwrap();
+    let metadata = Metadata::open(config(dir.path(), 1), clock(), Arc::new(TcpConnector)).await.unwrap();
     assert_eq!(bytes(&metadata.image()), before);
     assert_eq!(metadata.image().cluster_id(), cluster_id);
     assert_eq!(metadata.image().topic("a").unwrap().configs["retention.ms"], "7");
@@ -115,7 +124,7 @@ async fn many_commands_share_entries() {
 #[tokio::test]
 async fn producer_ids_are_never_reused() {
     let dir = tempfile::tempdir().unwrap();
-    let metadata = Metadata::open(config(dir.path(), 1), clock(), NoPeers).await.unwrap();
+    let metadata = Metadata::open(config(dir.path(), 1), clock(), Arc::new(TcpConnector)).await.unwrap();
     assert_eq!(metadata.next_producer_id().await, Err(ProposeError::NotRegistered));
     metadata.shutdown().await;
     let mut seen = BTreeSet::new();
@@ -147,7 +156,7 @@ async fn the_log_is_cut_and_the_file_stays_small() {
 }
 
 async fn refused(config: MetadataConfig) -> String {
-    match Metadata::open(config, clock(), NoPeers).await {
+    match Metadata::open(config, clock(), Arc::new(TcpConnector)).await {
         Ok(_) => panic!("it opened"),
         Err(error) => error.to_string(),
     }
@@ -203,11 +212,12 @@ async fn open_on(disk: &ForgetfulDisk, dir: &TempDir) -> Metadata {
         let new = backend.len().unwrap() == 0;
         let db = redb::Builder::new().create_with_backend(backend).map_err(io)?;
         if new {
-            format(&db, identity).map_err(|error| OpenError::Raft(error.to_string()))?;
+            format(&db, identity, origin()).map_err(|error| OpenError::Raft(error.to_string()))?;
         }
         Ok(db)
     };
-    let opened = Metadata::open_with(config(dir.path(), 1), clock(), NoPeers, database).await;
+    let opened =
+        Metadata::open_with(config(dir.path(), 1), clock(), Arc::new(TcpConnector), origin(), database).await;
     opened.unwrap_or_else(|error| panic!("{error}"))
 }
 
