@@ -84,7 +84,17 @@ impl Broker {
     }
 
     async fn put(&self, name: &str) {
-        self.metadata.put_document("pipeline", name, b"text".to_vec(), None).await.unwrap();
+        // While there is an election a command finds no controller, and where one ends nobody knows what it did.
+        let put = async {
+            while let Err(error) = self.metadata.put_document("pipeline", name, b"text".to_vec(), None).await
+            {
+                assert!(
+                    matches!(error, ProposeError::NotController { .. } | ProposeError::Unknown(_)),
+                    "{error:?}"
+                );
+            }
+        };
+        tokio::time::timeout(PATIENCE, put).await.expect("there is a controller in time");
     }
 
     fn has(&self, name: &str) -> bool {
