@@ -183,3 +183,36 @@ fn of_send(error: SendError) -> http::Error {
         _ => http::Error::Unavailable(text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(url: &str, headers: Vec<http::Header>) -> http::Request {
+        http::Request { method: "GET".to_owned(), url: url.to_owned(), headers, body: None, timeout_ms: None }
+    }
+
+    fn header(name: &str, value: &str) -> http::Header {
+        http::Header { name: name.to_owned(), value: value.to_owned() }
+    }
+
+    /// Symptom: a plugin that named 25,000 headers ended the thread that it ran on. Cause: a map of headers panics when it is
+    /// full. Fix: they are counted before there is a map.
+    #[test]
+    fn a_request_has_limits_before_anything_is_made_of_it() {
+        let many = (0..25_000).map(|number| header(&format!("a{number}"), "")).collect();
+        for refused in [
+            request("http://host/", many),
+            request(&format!("http://host/{}", "x".repeat(HEAD_BYTES_MAX)), Vec::new()),
+            http::Request { method: "M".repeat(33), ..request("http://host/", Vec::new()) },
+        ] {
+            let why = made(refused).expect_err("it is too large");
+            assert!(why.contains("at most"), "{why}");
+        }
+        // What is shown of a guest's text is short.
+        let why = made(request(&"\u{1}".repeat(60_000), Vec::new())).expect_err("it is no URL");
+        assert!(why.len() < 10_000, "{} bytes", why.len());
+        let fits = (0..HEADERS_MAX).map(|number| header(&format!("a{number}"), "v")).collect();
+        assert_eq!(made(request("http://host/", fits)).unwrap().headers().len(), HEADERS_MAX);
+    }
+}
