@@ -67,7 +67,8 @@ const TRANSFORMS: [(&str, Contract, Interface); 4] = [
 ];
 
 /// What any plugin may import: our own interfaces, secrets if they are granted to it, and what the standard libraries of
-/// languages need of WASI to start. The filesystem is there without a single directory, and sockets without a network: none can be made.
+/// languages need of WASI to start. The filesystem is there without a single directory, and sockets without a network:
+/// none can be made.
 const GRANTED: [&str; 11] = [
     "millstream:plugin/types@",
     "millstream:plugin/log@",

@@ -146,3 +146,34 @@ impl AsyncWrite for PluginStdio {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::plugin::log::tests::Lines as LogLines;
+
+    fn last_lines(written: &str) -> Option<String> {
+        let log = GuardedLog::new(Arc::new(LogLines::default()), SystemClock::shared(), 1000);
+        let stdio = PluginStdio::new(Arc::new(Mutex::new(log)), LogLevel::Warn);
+        stdio.append(b"said long before\n");
+        stdio.forget_last_lines();
+        stdio.append(written.as_bytes());
+        let lines = stdio.take_last_lines();
+        assert_eq!(stdio.take_last_lines(), None, "they are told once");
+        lines
+    }
+
+    /// Symptom: of a crash in JavaScript the status told its last line, a bracket.
+    #[test]
+    fn what_a_plugin_said_last_is_told_whole() {
+        let told = |written: &str, expected: &str| assert_eq!(last_lines(written).as_deref(), Some(expected));
+        told("Error: boom\n  at transform (plugin.js:3)\n\n)\n", "Error: boom at transform (plugin.js:3) )");
+        told("no end", "no end");
+        // Rust names the place first, which the log has, and what was said before that is no reason.
+        let panic = "working\nthread 'main' (1) panicked at src/lib.rs:3:5:\nboom\nnote: run with `RUST_BACKTRACE=1`\n";
+        told(panic, "boom");
+        told("1\n2\n3\n4\n5\n6\n7\n", "2 3 4 5 6 7");
+        assert_eq!(last_lines("\n \n"), None);
+    }
+}
