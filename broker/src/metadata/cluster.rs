@@ -4,7 +4,7 @@
 //! enough of them for a majority that survives one: three.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Command, Rejection, Response};
 use super::handle::{Metadata, ProposeError};
-use super::image::{ClusterId, MetadataImage};
+use super::image::ClusterId;
 use super::peer_network::{AddressBook, answer_raft};
 use super::raft::Raft;
 use super::state_machine::Published;
@@ -84,22 +84,11 @@ impl Call for Command {
 }
 
 /// The members' addresses, as the image has them.
-#[derive(Default)]
-pub(super) struct Members(OnceLock<watch::Receiver<Published>>);
-
-impl Members {
-    pub(super) fn follow(&self, published: watch::Receiver<Published>) {
-        assert!(self.0.set(published).is_ok(), "there is one image");
-    }
-
-    fn image(&self) -> Option<Arc<MetadataImage>> {
-        Some(Arc::clone(&self.0.get()?.borrow().image))
-    }
-}
+pub(super) struct Members(pub(super) watch::Receiver<Published>);
 
 impl AddressBook for Members {
     fn address_of(&self, broker: BrokerId) -> Option<String> {
-        Some(self.image()?.member(broker)?.address.clone())
+        Some(self.0.borrow().image.member(broker)?.address.clone())
     }
 }
 

@@ -144,8 +144,7 @@ impl Metadata {
             let (expected, found) = (other.to_string(), identity.cluster_id.to_string());
             return Err(OpenError::WrongCluster { path: path.display().to_string(), expected, found });
         }
-        let members = Arc::new(Members::default());
-        members.follow(published.clone());
+        let members = Arc::new(Members(published.clone()));
         let hello = Hello { cluster_id: Some(identity.cluster_id), from: member, to: None };
         let network = PeerNetwork::new(Arc::clone(&connector), members, hello);
         let node_id = u64::try_from(config.node_id.0).expect("node.id is not negative");
